@@ -1,0 +1,12 @@
+"""Spatially Adaptive Computation Time for residual networks, in TensorFlow 2 / Keras.
+
+Equations, algorithms, sections and tables named in docstrings are those of Figurnov et
+al., "Spatially Adaptive Computation Time for Residual Networks", CVPR 2017.
+"""
+
+from sact_tf.checkpoints.authors import load_authors_checkpoint
+from sact_tf.models.resnet import ResNet
+
+__version__ = "0.1.0"
+
+__all__ = ["ResNet", "load_authors_checkpoint"]

@@ -1,0 +1,1 @@
+"""What networks reach and what they cost."""

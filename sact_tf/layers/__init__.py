@@ -1,0 +1,1 @@
+"""Building blocks: convolution, batch norm, residual units, halting scores."""

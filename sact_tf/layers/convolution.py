@@ -1,0 +1,78 @@
+"""The convolution that all networks here are made of."""
+
+import tensorflow as tf
+import tf_keras
+
+from sact_tf import flops
+
+
+class Convolution(tf_keras.layers.Conv2D):
+    """A square convolution, built at once, with the paddings that the paper's nets use.
+
+    Input and output are [B, H, W, C]; a 1x1 convolution of stride one takes rows [n, C]
+    as well. Kernels start from a variance-scaling initialiser (supplement A.1) and
+    carry the L2 penalty weight_decay / 2 * sum(kernel ** 2); biases carry none.
+    """
+
+    def __init__(
+        self,
+        input_channels: int,
+        filters: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        explicit_padding: bool = False,
+        use_bias: bool = False,
+        initial_bias: float = 0.0,
+        weight_decay: float = 0.0,
+        name: str,
+        dtype=None,
+    ):
+        """Creates the layer and its variables.
+
+        Args:
+          input_channels: C of the input.
+          filters: C of the output.
+          kernel_size: side of the kernel.
+          stride: stride in both directions.
+          explicit_padding: pad by (kernel_size - 1) / 2 on every side whatever the
+            stride. Otherwise TensorFlow's "SAME", which pads less on the left and top
+            where the stride is two.
+          use_bias: whether to add a bias.
+          initial_bias: its initial value.
+          weight_decay: weight of the L2 penalty, halved.
+          name: name of the layer.
+          dtype: dtype or policy; the global policy by default.
+        """
+        super().__init__(
+            filters,
+            kernel_size,
+            strides=stride,
+            padding="valid" if explicit_padding else "same",
+            use_bias=use_bias,
+            kernel_initializer=tf_keras.initializers.VarianceScaling(2.0, "fan_in"),
+            bias_initializer=tf_keras.initializers.Constant(initial_bias),
+            kernel_regularizer=(
+                tf_keras.regularizers.L2(weight_decay / 2) if weight_decay else None
+            ),
+            name=name,
+            dtype=dtype,
+        )
+        self._margin = (kernel_size - 1) // 2 if explicit_padding else 0
+        with tf.name_scope(name):
+            self.build((None, None, None, input_channels))
+        # Rows [n, C] as well as maps.
+        self.input_spec = tf_keras.layers.InputSpec(axes={-1: input_channels})
+
+    def call(self, inputs):
+        if inputs.shape.rank == 2:
+            outputs = tf.matmul(inputs, self.kernel[0, 0])
+            return outputs if self.bias is None else outputs + self.bias
+        if self._margin:
+            side = [self._margin] * 2
+            inputs = tf.pad(inputs, [[0, 0], side, side, [0, 0]])
+        return super().call(inputs)
+
+    def flops(self, positions) -> tf.Tensor:
+        """FLOPs at a number of output positions: int64 of the shape of `positions`."""
+        return flops.convolution(self.kernel.shape, positions)

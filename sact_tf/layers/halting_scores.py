@@ -1,0 +1,145 @@
+"""Halting scores: how good the features are already (eqns 6 and 14, figure 6)."""
+
+import tensorflow as tf
+import tf_keras
+
+from sact_tf.layers.convolution import Convolution
+from sact_tf.layers.normalization import BatchNormalization
+
+#: A first score of sigmoid(-3) lets all units run when training begins (section 4.1).
+INITIAL_BIAS = -3.0
+
+
+class GlobalHaltingScore(tf_keras.layers.Layer):
+    """One score per image, H = sigmoid(W pool(x) + b) (eqn 6); b starts at -3.
+
+    The pooled features are batch-normalised first, as in the authors' networks.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        weight_decay: float = 0.0,
+        batch_norm: dict,
+        leak: float | None = None,
+        name: str,
+        dtype=None,
+    ):
+        """Creates the layer and its variables.
+
+        Args:
+          channels: C of the features.
+          weight_decay: see Convolution.
+          batch_norm: arguments of BatchNormalization.
+          leak: slope of a leaky ReLU after the batch norm; None for no activation.
+          name: name of the layer.
+          dtype: dtype or policy.
+        """
+        super().__init__(name=name, dtype=dtype)
+        self._leak = leak
+        with tf.name_scope(name):
+            self.global_norm = BatchNormalization(
+                channels, name="global_norm", dtype=dtype, **batch_norm
+            )
+            self.global_conv = Convolution(
+                channels,
+                1,
+                1,
+                use_bias=self._bias_is_global,
+                initial_bias=INITIAL_BIAS,
+                weight_decay=weight_decay,
+                name="global_conv",
+                dtype=dtype,
+            )
+        self.built = True
+
+    _bias_is_global = True
+
+    def call(self, geometry, training=None, halting_bias=None):
+        """Scores the geometry's features.
+
+        Args:
+          geometry: see sact_tf.geometry.
+          training: whether batch norm uses the statistics of the batch.
+          halting_bias: optional scalar added to every logit: above zero the network
+            stops sooner, below zero later.
+
+        Returns:
+          float32 scores of the shape of the decisions.
+        """
+        logit = tf.cast(self._logit(geometry, training), tf.float32)
+        if halting_bias is not None:
+            logit += tf.cast(halting_bias, tf.float32)
+        return tf.sigmoid(logit)
+
+    def _logit(self, geometry, training):
+        return self._global_logit(geometry, training)[:, 0]
+
+    def _global_logit(self, geometry, training):
+        return self.global_conv(
+            self._normalized(self.global_norm, geometry.global_mean(), training)
+        )
+
+    def _normalized(self, norm, x, training):
+        x = norm(x, training=training)
+        return x if self._leak is None else tf.nn.leaky_relu(x, self._leak)
+
+    def flops(self, geometry) -> tf.Tensor:
+        """FLOPs of the score for each image: int64 [B]."""
+        return self.global_conv.flops(geometry.running())
+
+
+class SpatialHaltingScore(GlobalHaltingScore):
+    """One score per position, H = sigmoid(W~ * x + W pool(x) + b) (eqn 14).
+
+    W~ is a 3x3 convolution with one output channel, and carries the bias.
+    """
+
+    _bias_is_global = False
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        weight_decay: float = 0.0,
+        batch_norm: dict,
+        leak: float | None = None,
+        name: str,
+        dtype=None,
+    ):
+        """Creates the layer and its variables; see GlobalHaltingScore."""
+        super().__init__(
+            channels,
+            weight_decay=weight_decay,
+            batch_norm=batch_norm,
+            leak=leak,
+            name=name,
+            dtype=dtype,
+        )
+        with tf.name_scope(name):
+            self.local_norm = BatchNormalization(
+                channels, name="local_norm", dtype=dtype, **batch_norm
+            )
+            self.local_conv = Convolution(
+                channels,
+                1,
+                3,
+                use_bias=True,
+                initial_bias=INITIAL_BIAS,
+                weight_decay=weight_decay,
+                name="local_conv",
+                dtype=dtype,
+            )
+
+    def _logit(self, geometry, training):
+        pieces = [
+            self._normalized(self.local_norm, piece, training)
+            for piece in geometry.features(radius=1)
+        ]
+        (local,) = geometry.convolve(pieces, self.local_conv)
+        everywhere = geometry.spread(self._global_logit(geometry, training))
+        return geometry.decisions(local + everywhere)
+
+    def flops(self, geometry):
+        return super().flops(geometry) + self.local_conv.flops(geometry.count())

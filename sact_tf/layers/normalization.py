@@ -1,0 +1,70 @@
+"""Batch normalisation with the moving statistics of the authors' networks."""
+
+import tensorflow as tf
+import tf_keras
+
+
+class BatchNormalization(tf_keras.layers.BatchNormalization):
+    """Batch norm over all axes but the last, built at once.
+
+    Differs from tf_keras' layer in one point, which a loaded checkpoint would notice
+    when training goes on: the moving variance follows the *biased* variance of the
+    batch, as TF-Slim's does. It runs as one fused operation on maps and on rows alike.
+
+    With `trainable = False` it uses its moving statistics in training, too.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        momentum: float,
+        epsilon: float,
+        trainable: bool = True,
+        name: str,
+        dtype=None,
+    ):
+        """Creates the layer and its variables.
+
+        Args:
+          channels: C of the input.
+          momentum: decay of the moving statistics.
+          epsilon: added to the variance.
+          trainable: false freezes scale, offset and statistics.
+          name: name of the layer.
+          dtype: dtype or policy; the global policy by default. Variables are float32.
+        """
+        super().__init__(
+            momentum=momentum,
+            epsilon=epsilon,
+            trainable=trainable,
+            name=name,
+            dtype=dtype,
+        )
+        with tf.name_scope(name):
+            self.build((None, None, None, channels))
+        # Rows [n, C] as well as maps.
+        self.input_spec = tf_keras.layers.InputSpec(axes={-1: channels})
+
+    def call(self, inputs, training=None):
+        maps = inputs if inputs.shape.rank == 4 else inputs[:, None, None, :]
+        live = bool(training) and self.trainable
+        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=maps,
+            scale=self.gamma,
+            offset=self.beta,
+            mean=tf.zeros([0]) if live else self.moving_mean,
+            variance=tf.zeros([0]) if live else self.moving_variance,
+            epsilon=self.epsilon,
+            is_training=live,
+        )
+        if live:
+            # The operation returns the unbiased variance; the statistics are biased.
+            count = tf.cast(tf.size(maps) // tf.shape(maps)[-1], tf.float32)
+            variance *= tf.maximum(count - 1.0, 1.0) / count
+            self._follow(self.moving_mean, mean)
+            self._follow(self.moving_variance, variance)
+        return outputs if inputs.shape.rank == 4 else outputs[:, 0, 0, :]
+
+    def _follow(self, moving, value):
+        moving.assign_sub((moving - value) * (1.0 - self.momentum))

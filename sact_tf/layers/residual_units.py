@@ -1,0 +1,220 @@
+"""Residual units, each written once over a geometry (section 2.1, figures 2 and 5)."""
+
+import tensorflow as tf
+import tf_keras
+
+from sact_tf.geometry import Dense, Pieces
+from sact_tf.layers.convolution import Convolution
+from sact_tf.layers.normalization import BatchNormalization
+
+
+class ResidualUnit(tf_keras.layers.Layer):
+    """What both units share: x + f(x), on a whole map or wherever a geometry says.
+
+    A subclass provides `_preactivate`, `_shortcut` and `_branch` (f without its
+    pre-activation), and `flops`.
+    """
+
+    #: How far away from an active position f looks: its number of 3x3 convolutions.
+    radius: int
+
+    def call(self, inputs, training=None):
+        """Runs the unit on a whole map: [B, H, W, C] -> [B, H / stride, ..., C']."""
+        preactivated = self._preactivate(inputs, training)
+        (residual,) = self._branch([preactivated], Dense(inputs), training)
+        return self._shortcut(inputs, preactivated) + residual
+
+    def residual(self, geometry, training=None) -> Pieces:
+        """f(x) at the geometry's active positions; for units that keep the shape."""
+        pieces = geometry.features(self.radius)
+        pieces = [self._preactivate(piece, training) for piece in pieces]
+        return self._branch(pieces, geometry, training)
+
+    def flops(self, outer, inner) -> tf.Tensor:
+        """FLOPs of the unit, from the number of positions that it is computed at.
+
+        Args:
+          outer: positions of the first convolution.
+          inner: positions of the other convolutions.
+
+        Returns:
+          int64 of the shape of the arguments.
+        """
+        raise NotImplementedError
+
+    def flops_on_map(self, inputs, outputs) -> tf.Tensor:
+        """FLOPs of `call`, from the number of positions of its input and its output."""
+        raise NotImplementedError
+
+
+class BottleneckUnit(ResidualUnit):
+    """The ImageNet network's pre-activation unit: 1x1, 3x3, 1x1.
+
+    The stride sits in the 3x3 convolution. The shortcut is the input itself if the
+    number of channels does not change, else a 1x1 convolution of the pre-activation.
+    """
+
+    radius = 1
+
+    def __init__(
+        self,
+        input_channels: int,
+        bottleneck_channels: int,
+        *,
+        stride: int = 1,
+        weight_decay: float = 0.0,
+        batch_norm: dict,
+        name: str,
+        dtype=None,
+    ):
+        """Creates the unit and its variables.
+
+        Args:
+          input_channels: C of the input.
+          bottleneck_channels: channels of the 3x3 convolution; the unit's output has
+            four times as many.
+          stride: of the whole unit.
+          weight_decay: see Convolution.
+          batch_norm: arguments of BatchNormalization.
+          name: name of the layer.
+          dtype: dtype or policy.
+        """
+        super().__init__(name=name, dtype=dtype)
+        wide, narrow = 4 * bottleneck_channels, bottleneck_channels
+        conv = {"weight_decay": weight_decay, "dtype": dtype}
+        norm = {**batch_norm, "dtype": dtype}
+        with tf.name_scope(name):
+            self.preact = BatchNormalization(input_channels, name="preact", **norm)
+            self.shortcut = None
+            if input_channels != wide or stride > 1:
+                self.shortcut = Convolution(
+                    input_channels,
+                    wide,
+                    1,
+                    stride=stride,
+                    use_bias=True,
+                    name="shortcut",
+                    **conv,
+                )
+            self.conv1 = Convolution(input_channels, narrow, 1, name="conv1", **conv)
+            self.conv1_norm = BatchNormalization(narrow, name="conv1_norm", **norm)
+            self.conv2 = Convolution(
+                narrow,
+                narrow,
+                3,
+                stride=stride,
+                explicit_padding=stride > 1,
+                name="conv2",
+                **conv,
+            )
+            self.conv2_norm = BatchNormalization(narrow, name="conv2_norm", **norm)
+            self.conv3 = Convolution(
+                narrow, wide, 1, use_bias=True, name="conv3", **conv
+            )
+        self.built = True
+
+    def _preactivate(self, x, training):
+        return tf.nn.relu(self.preact(x, training=training))
+
+    def _shortcut(self, inputs, preactivated):
+        return inputs if self.shortcut is None else self.shortcut(preactivated)
+
+    def _branch(self, pieces, geometry, training):
+        def normalized(x, norm):
+            return tf.nn.relu(norm(x, training=training))
+
+        pieces = [normalized(self.conv1(x), self.conv1_norm) for x in pieces]
+        pieces = geometry.convolve(pieces, self.conv2)
+        return [self.conv3(normalized(x, self.conv2_norm)) for x in pieces]
+
+    def flops(self, outer, inner):
+        return (
+            self.conv1.flops(outer) + self.conv2.flops(inner) + self.conv3.flops(inner)
+        )
+
+    def flops_on_map(self, inputs, outputs):
+        total = self.flops(inputs, outputs)
+        if self.shortcut is not None:
+            total += self.shortcut.flops(outputs)
+        return total
+
+
+class BasicUnit(ResidualUnit):
+    """The CIFAR network's pre-activation unit: two 3x3 convolutions, leaky ReLUs.
+
+    The stride sits in the first convolution. Where the number of channels grows, the
+    shortcut is average pooling and zero padding of the channels, without parameters.
+    """
+
+    radius = 2
+    leak = 0.1
+
+    def __init__(
+        self,
+        input_channels: int,
+        channels: int,
+        *,
+        stride: int = 1,
+        activate_shortcut: bool = False,
+        weight_decay: float = 0.0,
+        batch_norm: dict,
+        name: str,
+        dtype=None,
+    ):
+        """Creates the unit and its variables.
+
+        Args:
+          input_channels: C of the input.
+          channels: C of the output, at least as large.
+          stride: of the whole unit.
+          activate_shortcut: whether the shortcut starts from the pre-activation (the
+            network's first unit) and not from the input.
+          weight_decay: see Convolution.
+          batch_norm: arguments of BatchNormalization.
+          name: name of the layer.
+          dtype: dtype or policy.
+        """
+        super().__init__(name=name, dtype=dtype)
+        self._stride = stride
+        self._grow = channels - input_channels
+        self._activate_shortcut = activate_shortcut
+        conv = {"weight_decay": weight_decay, "dtype": dtype}
+        norm = {**batch_norm, "dtype": dtype}
+        with tf.name_scope(name):
+            self.preact = BatchNormalization(input_channels, name="preact", **norm)
+            self.conv1 = Convolution(
+                input_channels, channels, 3, stride=stride, name="conv1", **conv
+            )
+            self.conv1_norm = BatchNormalization(channels, name="conv1_norm", **norm)
+            self.conv2 = Convolution(
+                channels, channels, 3, use_bias=True, name="conv2", **conv
+            )
+        self.built = True
+
+    def _preactivate(self, x, training):
+        return tf.nn.leaky_relu(self.preact(x, training=training), self.leak)
+
+    def _shortcut(self, inputs, preactivated):
+        x = preactivated if self._activate_shortcut else inputs
+        if self._stride > 1:
+            # SAME, so that odd sides agree with those of the strided convolution.
+            x = tf.nn.avg_pool2d(x, self._stride, self._stride, "SAME")
+        if self._grow:
+            before = self._grow // 2
+            x = tf.pad(x, [[0, 0], [0, 0], [0, 0], [before, self._grow - before]])
+        return x
+
+    def _branch(self, pieces, geometry, training):
+        # The published networks activate twice here, an effective slope of leak**2.
+        pieces = geometry.convolve(pieces, self.conv1)
+        pieces = [
+            tf.nn.leaky_relu(self.conv1_norm(x, training=training), self.leak**2)
+            for x in pieces
+        ]
+        return geometry.convolve(pieces, self.conv2)
+
+    def flops(self, outer, inner):
+        return self.conv1.flops(outer) + self.conv2.flops(inner)
+
+    def flops_on_map(self, inputs, outputs):
+        return self.flops(outputs, outputs)

@@ -1,0 +1,1 @@
+"""Networks: plain, ACT and SACT, of the ImageNet and the CIFAR family."""

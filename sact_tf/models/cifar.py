@@ -1,0 +1,58 @@
+"""The CIFAR family: networks of basic units for small images."""
+
+import tensorflow as tf
+import tf_keras
+
+from sact_tf.layers.convolution import Convolution
+from sact_tf.layers.residual_units import BasicUnit
+from sact_tf.models.family import Family
+
+
+class CifarRoot(tf_keras.layers.Layer):
+    """One 3x3 convolution."""
+
+    def __init__(self, channels: int, *, weight_decay: float, name: str, dtype=None):
+        super().__init__(name=name, dtype=dtype)
+        with tf.name_scope(name):
+            self.conv = Convolution(
+                3,
+                channels,
+                3,
+                use_bias=True,
+                weight_decay=weight_decay,
+                name="conv",
+                dtype=dtype,
+            )
+        self.built = True
+
+    def call(self, images):
+        """Maps images [B, H, W, 3] to features [B, H, W, C]."""
+        return self.conv(images)
+
+    def flops(self, images) -> tf.Tensor:
+        """FLOPs for each image: int64 [B]."""
+        shape = tf.shape(images, out_type=tf.int64)
+        return self.conv.flops(tf.fill(shape[:1], shape[1] * shape[2]))
+
+
+FAMILY = Family(
+    depths={
+        20: (3, 3, 3),
+        32: (5, 5, 5),
+        44: (7, 7, 7),
+        56: (9, 9, 9),
+        110: (18, 18, 18),
+    },
+    root=CifarRoot,
+    unit=BasicUnit,
+    strides=(1, 2, 2),
+    stride=4,
+    base_channels=16,
+    root_channels=None,
+    expansion=1,
+    leak=BasicUnit.leak,
+    pool_first=True,
+    batch_norm={"momentum": 0.9, "epsilon": 1e-3},
+    weight_decay=2e-4,
+    first_unit={"activate_shortcut": True},
+)

@@ -1,0 +1,143 @@
+"""What a family of residual networks has to say about itself."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import tensorflow as tf
+import tf_keras
+
+from sact_tf.layers.convolution import Convolution
+from sact_tf.layers.normalization import BatchNormalization
+
+
+@dataclass(frozen=True)
+class Family:
+    """The choices that make a family of networks.
+
+    Attributes:
+      depths: units of each block, by the depth that a network is known by.
+      root: layer class of what comes before the blocks.
+      unit: layer class of the residual units.
+      strides: stride of each block's first unit.
+      stride: of the whole network.
+      base_channels: width of the first block's 3x3 convolutions, by default.
+      root_channels: channels after the root; None for the base channels.
+      expansion: output channels of a unit over the width of its 3x3 convolutions.
+      leak: slope of the leaky ReLUs after the batch norms of the head and the halting
+        scores; None for a ReLU in the head and no activation in the halting scores.
+      pool_first: whether the head pools before its batch norm.
+      batch_norm: momentum and epsilon.
+      weight_decay: weight of the L2 penalty, by default.
+      first_unit: further arguments of the network's very first unit.
+    """
+
+    depths: Mapping[int, tuple[int, ...]]
+    root: type
+    unit: type
+    strides: tuple[int, ...]
+    stride: int
+    base_channels: int
+    root_channels: int | None
+    expansion: int
+    leak: float | None
+    pool_first: bool
+    batch_norm: Mapping[str, float]
+    weight_decay: float
+    first_unit: Mapping[str, object]
+
+    def unit_options(self, block: int) -> dict:
+        """Further arguments of the first unit of a block, counted from zero."""
+        return {
+            "stride": self.strides[block],
+            **(self.first_unit if block == 0 else {}),
+        }
+
+    def resolve_units(self, units: int | str | Sequence[int]) -> tuple[int, ...]:
+        """Units of each block, from a list of them or the name of a depth.
+
+        Raises:
+          ValueError: not a known depth, or not one positive integer per block.
+        """
+        if isinstance(units, str) or isinstance(units, int):
+            depth = str(units).lower().removeprefix("resnet").lstrip("-_")
+            if depth.isdigit() and int(depth) in self.depths:
+                return self.depths[int(depth)]
+            known = ", ".join(map(str, self.depths))
+            raise ValueError(
+                f"units must be one of the depths {known}, or a list of residual units "
+                f"per block. Received: units={units!r}"
+            )
+        blocks = len(self.strides)
+        whole = [int(count) for count in units if int(count) == count > 0]
+        if len(whole) != len(units) or len(units) != blocks:
+            raise ValueError(
+                f"units must be {blocks} positive integers, the residual units of each "
+                f"block, or a depth. Received: units={tuple(units)!r}"
+            )
+        return tuple(whole)
+
+
+class ClassificationHead(tf_keras.layers.Layer):
+    """Batch norm, activation, global mean, and a 1x1 convolution to logits."""
+
+    def __init__(
+        self,
+        channels: int,
+        num_classes: int,
+        *,
+        leak: float | None,
+        pool_first: bool,
+        weight_decay: float,
+        batch_norm: dict,
+        name: str,
+        dtype=None,
+    ):
+        """Creates the layer and its variables.
+
+        Args:
+          channels: C of the features.
+          num_classes: number of logits.
+          leak: slope of the leaky ReLU; None for a ReLU.
+          pool_first: whether the mean comes before the batch norm.
+          weight_decay: see Convolution.
+          batch_norm: arguments of BatchNormalization.
+          name: name of the layer.
+          dtype: dtype or policy.
+        """
+        super().__init__(name=name, dtype=dtype)
+        self._leak = leak or 0.0
+        self._pool_first = pool_first
+        with tf.name_scope(name):
+            self.postnorm = BatchNormalization(
+                channels, name="postnorm", dtype=dtype, **batch_norm
+            )
+            self.logits = Convolution(
+                channels,
+                num_classes,
+                1,
+                use_bias=True,
+                weight_decay=weight_decay,
+                name="logits",
+                dtype=dtype,
+            )
+        self.built = True
+
+    def call(self, inputs, training=None):
+        """Maps features [B, h, w, C] to logits [B, num_classes]."""
+        if self._pool_first:
+            features = self._activated(_pool(inputs), training)
+        else:
+            features = _pool(self._activated(inputs, training))
+        return self.logits(features)
+
+    def _activated(self, features, training):
+        features = self.postnorm(features, training=training)
+        return tf.nn.leaky_relu(features, self._leak)
+
+    def flops(self, inputs) -> tf.Tensor:
+        """FLOPs for each image: int64 [B]."""
+        return self.logits.flops(tf.ones(tf.shape(inputs)[:1], tf.int64))
+
+
+def _pool(features):
+    return tf.reduce_mean(features, axis=[1, 2])

@@ -1,0 +1,420 @@
+"""Residual networks: plain, ACT and SACT, for model.fit (figure 2)."""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+import tf_keras
+
+from sact_tf.layers.adaptive_blocks import Block
+from sact_tf.layers.halting_scores import GlobalHaltingScore, SpatialHaltingScore
+from sact_tf.models import cifar, imagenet
+from sact_tf.models.family import ClassificationHead
+
+FAMILIES = {"imagenet": imagenet.FAMILY, "cifar": cifar.FAMILY}
+_HALTING_SCORES = {"none": None, "act": GlobalHaltingScore, "sact": SpatialHaltingScore}
+_EXECUTIONS = ("auto", "dense")
+
+
+class ResNet(tf_keras.Model):
+    """A residual network for classification that may stop where features are good.
+
+    Takes images [B, H, W, 3] of any size, floating point, scaled to [-1, 1] (imagenet)
+    or standardised per image (cifar); gives logits [B, num_classes], float32. The
+    losses contain tau times the ponder cost (eqn 13) and the L2 penalty; the logs
+    contain the ponder cost, the mean units of each block and the FLOPs.
+
+    ```python
+    model = sact_tf.ResNet(units=50, adaptivity="sact", num_classes=10, tau=0.005)
+    model.compile(
+        "sgd", tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True), "accuracy"
+    )
+    model.fit(dataset)
+    record = model.introspect(images)
+    ```
+
+    An image with a NaN gives NaN logits for itself, at full cost, and at inference
+    changes no other image of the batch. (In training, batch statistics carry it to all;
+    see sact_tf.training.fit, which stops then.)
+    """
+
+    def __init__(
+        self,
+        family: str = "imagenet",
+        units: int | str | Sequence[int] = (3, 4, 23, 3),
+        adaptivity: str = "sact",
+        num_classes: int = 1001,
+        base_channels: int | None = None,
+        tau: float = 0.005,
+        epsilon: float = 0.01,
+        execution: str = "auto",
+        tile_size: int = 1,
+        root_channels: int | None = None,
+        weight_decay: float | None = None,
+        freeze_batch_norm: bool = False,
+        name: str | None = None,
+        dtype=None,
+    ):
+        """Creates the network and its variables.
+
+        Args:
+          family: "imagenet" (bottleneck units, four blocks, stride 32) or "cifar"
+            (basic units, three blocks, stride 4).
+          units: residual units of each block, or a depth by name: 50, 101, 152 or 200
+            (imagenet), 20, 32, 44, 56 or 110 (cifar).
+          adaptivity: "none" (plain network), "act" (one halting decision per image) or
+            "sact" (one per position).
+          num_classes: number of logits.
+          base_channels: width of the first block's 3x3 convolutions, doubled from block
+            to block; 64 (imagenet) or 16 (cifar) by default.
+          tau: weight of the ponder cost in the loss, per unit and image (eqn 13).
+          epsilon: a position halts when its cumulative score is >= 1 - epsilon (eqn 7).
+          execution: "dense" computes every position and masks; "auto" chooses.
+          tile_size: k > 1 shares halting scores within k x k tiles (SACT).
+          root_channels: channels of the root convolution; by default 64 (imagenet), or
+            the base channels (cifar).
+          weight_decay: weight of the L2 penalty weight_decay / 2 * sum(kernel ** 2);
+            1e-4 (imagenet) or 2e-4 (cifar) by default.
+          freeze_batch_norm: keep all batch norms as they are: moving statistics in
+            training, too, and no gradients for scales and offsets.
+          name: name of the model.
+          dtype: dtype or mixed precision policy; the global policy by default.
+
+        Raises:
+          ValueError: an argument is out of range; the message says which.
+        """
+        _one_of("family", family, FAMILIES)
+        _one_of("adaptivity", adaptivity, _HALTING_SCORES)
+        _one_of("execution", execution, _EXECUTIONS)
+        spec = FAMILIES[family]
+        units = spec.resolve_units(units)
+        _at_least("num_classes", num_classes, 1)
+        _at_least("tile_size", tile_size, 1)
+        if base_channels is not None:
+            _at_least("base_channels", base_channels, 1)
+        if root_channels is not None:
+            _at_least("root_channels", root_channels, 1)
+        if not tau >= 0:
+            raise ValueError(f"tau must be zero or more. Received: tau={tau!r}")
+        if weight_decay is not None and not weight_decay >= 0:
+            raise ValueError(
+                f"weight_decay must be zero or more. Received: {weight_decay!r}"
+            )
+        if not 0 < epsilon < 1:
+            raise ValueError(
+                f"epsilon must be between 0 and 1, both excluded. Received: {epsilon!r}"
+            )
+        if tile_size > 1 and adaptivity != "sact":
+            raise ValueError(
+                "tile_size shares the scores of positions, which only adaptivity='sact'"
+                f" has. Received: tile_size={tile_size}, adaptivity={adaptivity!r}"
+            )
+        super().__init__(name=name, dtype=dtype)
+        self.tau = float(tau)
+        self._config = {
+            "family": family,
+            "units": units,
+            "adaptivity": adaptivity,
+            "num_classes": num_classes,
+            "base_channels": base_channels,
+            "epsilon": epsilon,
+            "execution": execution,
+            "tile_size": tile_size,
+            "root_channels": root_channels,
+            "weight_decay": weight_decay,
+        }
+        self._spec = spec
+        options = {
+            "weight_decay": spec.weight_decay if weight_decay is None else weight_decay,
+            "dtype": self.dtype_policy,
+        }
+        norm = {**spec.batch_norm, "trainable": not freeze_batch_norm}
+        self._freeze_batch_norm = bool(freeze_batch_norm)
+        width = base_channels or spec.base_channels
+        channels = root_channels or spec.root_channels or width
+
+        self.root = spec.root(channels, name="root", **options)
+        self.blocks = []
+        for index, count in enumerate(units):
+            name = f"block{index + 1}"
+            with tf.name_scope(name):
+                first = spec.unit_options(index)
+                block_units, scores = [], []
+                for unit in range(1, count + 1):
+                    block_units.append(
+                        spec.unit(
+                            channels,
+                            width * 2**index,
+                            batch_norm=norm,
+                            name=f"unit{unit}",
+                            **(first if unit == 1 else {}),
+                            **options,
+                        )
+                    )
+                    channels = width * 2**index * spec.expansion
+                    if adaptivity != "none" and unit < count:
+                        scores.append(
+                            _HALTING_SCORES[adaptivity](
+                                channels,
+                                batch_norm=norm,
+                                leak=spec.leak,
+                                name=f"halting{unit}",
+                                **options,
+                            )
+                        )
+            self.blocks.append(
+                Block(
+                    block_units,
+                    scores,
+                    adaptivity,
+                    epsilon=epsilon,
+                    tile_size=tile_size,
+                    name=name,
+                    dtype=self.dtype_policy,
+                )
+            )
+        self.head = ClassificationHead(
+            channels,
+            num_classes,
+            leak=spec.leak,
+            pool_first=spec.pool_first,
+            batch_norm=norm,
+            name="head",
+            **options,
+        )
+        self._cost_metrics = [
+            tf_keras.metrics.Mean(name)
+            for name in (
+                "ponder_cost",
+                *(f"units_block{index + 1}" for index in range(len(units))),
+                "flops",
+            )
+        ]
+        self.built = True
+
+    # There is no Python control flow to convert, and errors stay readable.
+    @tf.autograph.experimental.do_not_convert
+    def call(self, images, training=None, halting_bias=None, with_record=False):
+        """Classifies images.
+
+        Args:
+          images: floating point [B, H, W, 3], each side at least the network's stride.
+          training: whether batch norm uses the statistics of the batch.
+          halting_bias: optional scalar added to every halting logit; above zero the
+            network stops sooner. Trades accuracy for time without training anew.
+          with_record: whether to return what the images cost as well.
+
+        Returns:
+          Logits, float32 [B, num_classes]; with `with_record` a dict as `introspect`
+          gives it, but for the maps and names.
+
+        Raises:
+          ValueError: the images have the wrong dtype, rank, channels or size.
+        """
+        images = self._checked(images)
+        features = self.root(images)
+        flops = self.root.flops(images)
+        blocks = []
+        for block in self.blocks:
+            record = block(features, training=training, halting_bias=halting_bias)
+            features = record["output"]
+            flops += record["flops"]
+            blocks.append(record)
+        logits = tf.cast(self.head(features, training=training), tf.float32)
+        costs = [_per_image(block["ponder_cost"]) for block in blocks]
+        ponder_cost = tf.add_n(costs)
+        if self._config["adaptivity"] != "none":
+            self.add_loss(self.tau * tf.reduce_mean(ponder_cost))
+        if not with_record:
+            return logits
+        return {
+            "logits": logits,
+            "flops": flops + self.head.flops(features),
+            "ponder_cost": ponder_cost,
+            "blocks": blocks,
+        }
+
+    def introspect(self, images, halting_bias=None) -> dict:
+        """What images cost, and where.
+
+        Args:
+          images: as for `call`; a tensor or an array.
+          halting_bias: as for `call`.
+
+        Returns:
+          A dict of tensors:
+            logits: float32 [B, num_classes].
+            flops: int64 [B], operations of all convolutions (see sact_tf.flops).
+            ponder_cost: float32 [B], summed over blocks, mean over positions.
+            ponder_cost_map, num_units_map: float32 [B, H, W, 1], summed over blocks,
+              at the size of the images (nearest neighbour).
+            blocks: a list of dicts: name; output [B, h, w, C]; ponder_cost float32 and
+              num_units int32, [B, h, w] for SACT and [B] otherwise;
+              halting_distribution float32 [..., L]; flops int64 [B].
+        """
+        images = tf.convert_to_tensor(images)
+        self._check_images(images)
+        if halting_bias is not None:
+            halting_bias = tf.convert_to_tensor(halting_bias, tf.float32)
+        record = self._introspect(images, halting_bias)
+        for block, layer in zip(record["blocks"], self.blocks, strict=True):
+            block["name"] = layer.name
+        return record
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def _introspect(self, images, halting_bias):
+        record = self(
+            images, training=False, halting_bias=halting_bias, with_record=True
+        )
+        size = tf.shape(images)[1:3]
+        for key in ("ponder_cost", "num_units"):
+            record[f"{key}_map"] = tf.add_n(
+                [enlarge(block[key], size) for block in record["blocks"]]
+            )
+        return record
+
+    def train_step(self, data):
+        """One step of model.fit; logs the cost beside the losses."""
+        x, y, weights = tf_keras.utils.unpack_x_y_sample_weight(data)
+        with tf.GradientTape() as tape:
+            record = self(x, training=True, with_record=True)
+            loss = self.compute_loss(x, y, record["logits"], weights)
+        self._validate_target_and_loss(y, loss)
+        self.optimizer.minimize(loss, self.trainable_variables, tape=tape)
+        self._measure(record)
+        return self.compute_metrics(x, y, record["logits"], weights)
+
+    def test_step(self, data):
+        """One step of model.evaluate; logs the cost beside the losses."""
+        x, y, weights = tf_keras.utils.unpack_x_y_sample_weight(data)
+        record = self(x, training=False, with_record=True)
+        self.compute_loss(x, y, record["logits"], weights)
+        self._measure(record)
+        return self.compute_metrics(x, y, record["logits"], weights)
+
+    def _measure(self, record):
+        values = [record["ponder_cost"]]
+        values += [_per_image(block["num_units"]) for block in record["blocks"]]
+        values.append(record["flops"])
+        for metric, value in zip(self._cost_metrics, values, strict=True):
+            metric.update_state(tf.cast(value, tf.float32))
+
+    @property
+    def adaptivity(self) -> str:
+        """"none", "act" or "sact"."""
+        return self._config["adaptivity"]
+
+    @property
+    def units(self) -> tuple[int, ...]:
+        """Residual units of each block."""
+        return self._config["units"]
+
+    @property
+    def family(self) -> str:
+        """"imagenet" or "cifar"."""
+        return self._config["family"]
+
+    @property
+    def freeze_batch_norm(self) -> bool:
+        """Whether all batch norms are frozen; compile anew after setting it."""
+        return self._freeze_batch_norm
+
+    @freeze_batch_norm.setter
+    def freeze_batch_norm(self, freeze: bool):
+        self._freeze_batch_norm = bool(freeze)
+        for layer in self.submodules:
+            if isinstance(layer, tf_keras.layers.BatchNormalization):
+                layer.trainable = not freeze
+
+    def get_config(self):
+        return {
+            **self._config,
+            "units": list(self.units),
+            "tau": self.tau,
+            "freeze_batch_norm": self._freeze_batch_norm,
+            "name": self.name,
+            "dtype": self.dtype_policy.name,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+    def build(self, input_shape):
+        """Nothing is left to build: all variables are made with the layers."""
+        self._build_input_shape = input_shape
+
+    def _checked(self, images):
+        self._check_images(images)
+        stride = self._spec.stride
+        small = (
+            f"Images must be at least {stride} x {stride} pixels, the network's stride."
+        )
+        height, width = tf.shape(images)[1], tf.shape(images)[2]
+        check = tf.debugging.assert_greater_equal(
+            tf.minimum(height, width), stride, message=small
+        )
+        with tf.control_dependencies([check] if check is not None else []):
+            return tf.identity(images)
+
+    def _check_images(self, images):
+        shape, dtype = images.shape, images.dtype
+        if shape.rank != 4 or shape[3] not in (None, 3):
+            raise ValueError(
+                "Images must have the shape [batch, height, width, 3]. Received: shape="
+                f"{shape}"
+            )
+        if not dtype.is_floating:
+            raise ValueError(
+                "Images must be floating point, scaled as the network was trained (for"
+                " the imagenet family to [-1, 1]: `images / 127.5 - 1`). Received: "
+                f"dtype={dtype.name}"
+            )
+        sides = [side for side in shape[1:3] if side is not None]
+        if sides and min(sides) < self._spec.stride:
+            raise ValueError(
+                f"Images must be at least {self._spec.stride} x {self._spec.stride} "
+                f"pixels, the network's stride. Received: shape={shape}"
+            )
+
+
+def enlarge(values: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Brings a block's map to the size of the image, by nearest neighbour.
+
+    Pixel i takes the value at floor(i * in / out).
+
+    Args:
+      values: [B, h, w], or [B] for one value per image.
+      size: int32 [2], height and width wanted.
+
+    Returns:
+      float32 [B, H, W, 1].
+    """
+    values = tf.cast(values, tf.float32)
+    if values.shape.rank == 1:
+        values = values[:, tf.newaxis, tf.newaxis]
+    for axis in (1, 2):
+        out = size[axis - 1]
+        index = tf.range(out) * tf.shape(values)[axis] // out
+        values = tf.gather(values, index, axis=axis)
+    return values[..., tf.newaxis]
+
+
+def _per_image(values):
+    """Mean over positions: [B, h, w] -> [B]; [B] stays as it is. Float32."""
+    values = tf.cast(values, tf.float32)
+    return values if values.shape.rank == 1 else tf.reduce_mean(values, axis=[1, 2])
+
+
+def _one_of(name, value, allowed):
+    if value not in allowed:
+        raise ValueError(
+            f"{name} must be one of {', '.join(map(repr, allowed))}. "
+            f"Received: {name}={value!r}"
+        )
+
+
+def _at_least(name, value, least):
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(
+            f"{name} must be an integer of at least {least}. Received: {name}={value!r}"
+        )
