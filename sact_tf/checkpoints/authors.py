@@ -8,24 +8,26 @@ from sact_tf.checkpoints.paths import variables_by_path
 
 _VARIABLE_NAMES = {"kernel": "weights", "bias": "biases"}
 
-# Ours on the left, theirs on the right; the first that matches is taken.
+# Parts of our paths, and what they are called there; applied in this order.
 _IMAGENET = (
-    (r"root/conv/", "resnet_v2/conv1/"),
-    (r"head/", "resnet_v2/"),
-    (r"(block\d+)/unit(\d+)/(conv\d)_norm/", r"resnet_v2/\1/unit_\2/bottleneck_v2/\3/BatchNorm/"),
-    (r"(block\d+)/unit(\d+)/", r"resnet_v2/\1/unit_\2/bottleneck_v2/"),
-    (r"(block\d+)/halting(\d+)/(\w+)_norm/", r"resnet_v2/\1/unit_\2/halting_proba/\3_bn/"),
-    (r"(block\d+)/halting(\d+)/", r"resnet_v2/\1/unit_\2/halting_proba/"),
+    (r"^root/conv/", "conv1/"),
+    (r"^head/", ""),
+    (r"^(block\d+)/unit(\d+)/", r"\1/unit_\2/bottleneck_v2/"),
+    (r"^(block\d+)/halting(\d+)/", r"\1/unit_\2/halting_proba/"),
+    (r"(conv\d)_norm/", r"\1/BatchNorm/"),
+    (r"(global|local)_norm/", r"\1_bn/"),
+    (r"^", "resnet_v2/"),
 )
 _CIFAR = (
-    (r"root/conv/", "resnet_residual/Conv/"),
-    (r"head/postnorm/", "resnet_residual/BatchNorm/"),
-    (r"head/", "resnet_residual/"),
-    (r"block(\d+)/unit(\d+)/(conv\d)_norm/", r"resnet_residual/block_\1/unit_\2/residual/\3/BatchNorm/"),
-    (r"block(\d+)/unit(\d+)/", r"resnet_residual/block_\1/unit_\2/residual/"),
-    (r"block(\d+)/halting(\d+)/(\w+)_norm/", r"resnet_residual/block_\1/unit_\2/halting_proba/\3_bn/"),
-    (r"block(\d+)/halting(\d+)/", r"resnet_residual/block_\1/unit_\2/halting_proba/"),
-)  # fmt: skip
+    (r"^root/conv/", "Conv/"),
+    (r"^head/postnorm/", "BatchNorm/"),
+    (r"^head/", ""),
+    (r"^block(\d+)/unit(\d+)/", r"block_\1/unit_\2/residual/"),
+    (r"^block(\d+)/halting(\d+)/", r"block_\1/unit_\2/halting_proba/"),
+    (r"(conv\d)_norm/", r"\1/BatchNorm/"),
+    (r"(global|local)_norm/", r"\1_bn/"),
+    (r"^", "resnet_residual/"),
+)
 _RULES = {"imagenet": _IMAGENET, "cifar": _CIFAR}
 
 
@@ -34,10 +36,9 @@ def variables_by_authors_name(model) -> dict[str, tf.Variable]:
     named = {}
     for path, variable in variables_by_path(model).items():
         layer, _, name = path.rpartition("/")
+        renamed = f"{layer}/"
         for ours, theirs in _RULES[model.family]:
-            renamed, matched = re.subn(f"^{ours}", theirs, f"{layer}/")
-            if matched:
-                break
+            renamed = re.sub(ours, theirs, renamed)
         named[renamed + _VARIABLE_NAMES.get(name, name)] = variable
     return named
 

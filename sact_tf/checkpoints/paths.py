@@ -18,7 +18,7 @@ def variables_by_path(model) -> dict[str, tf.Variable]:
     `block1/halting2/local_conv/bias`, `head/postnorm/beta` and so on; counting starts
     at one.
     """
-    parts = {"root": model.root, "head": model.head}
+    parts = {"root": model.root_layer, "head": model.head}
     for block in model.blocks:
         for part in (*block.units, *block.halting_scores):
             parts[f"{block.name}/{part.name}"] = part

@@ -20,13 +20,16 @@ NUM_CLASSES = 10
 SIZE = 128
 #: Where the digits of each split are, in scikit-learn's order.
 SPLITS = {"train": (0, 1400), "validation": (1400, 1797)}
+#: Side of a digit in pixels: of the one digit of a classification scene, and of the
+#: several of a detection scene.
 DIGIT_SIZES = (28, 56)
 DETECTION_DIGIT_SIZES = (20, 56)
 NUM_FRAGMENTS = 6
 MAX_DIGITS = 4
 
 _SIDE = 8  # of a digit as scikit-learn has it
-_INK = 0.35  # opacity from which a pixel counts as part of a digit
+_INK = 0.5  # opacity from which a pixel counts as part of a digit
+_STRENGTH = 1.5  # strokes are full ink where the glyph is two thirds of it
 _PLACES = 12  # tries to place a digit clear of the others
 
 
@@ -134,35 +137,28 @@ def dataset(
 def _scene(index, *, split, seed, max_digits, size):
     digits, labels = _digits()
     first, last = SPLITS[split]
-    low, high = DIGIT_SIZES if max_digits == 1 else DETECTION_DIGIT_SIZES
     uniform = _Uniform(index, seed)
 
+    # Objects are digits first, then fragments; fragments are painted first.
     count = uniform.integers(1, 1, max_digits + 1)[0]
-    which = uniform.integers(max_digits, first, last)
-    sides = uniform.floats(max_digits, low, high)
-    corners, placed = _places(uniform, sides, size)
-    shown = placed & (tf.range(max_digits) < count)
+    which = uniform.integers(max_digits + NUM_FRAGMENTS, first, last)
+    sizes = DIGIT_SIZES if max_digits == 1 else DETECTION_DIGIT_SIZES
+    sides = uniform.floats(max_digits + NUM_FRAGMENTS, *sizes)
+    wanted = tf.range(max_digits + NUM_FRAGMENTS) < count
+    wanted |= tf.range(max_digits + NUM_FRAGMENTS) >= max_digits
+    corners, placed = _places(uniform, sides, wanted, size)
 
-    fragments = tf.gather(digits, uniform.integers(NUM_FRAGMENTS, first, last))
-    fragments *= _fragment_masks(uniform)
-    fragment_sides = uniform.floats(NUM_FRAGMENTS, low, high)
-    fragment_corners = uniform.floats((NUM_FRAGMENTS, 2), 0.0, 1.0) * (
-        size - fragment_sides[:, tf.newaxis]
-    )
-
+    glyphs = tf.gather(digits, which)
+    fragments = glyphs[max_digits:] * _fragment_masks(uniform)
     opacity = _draw(
-        tf.concat([fragments, tf.gather(digits, which)], axis=0),
-        tf.concat([fragment_corners, corners], axis=0),
-        tf.concat([fragment_sides, sides], axis=0),
-        size,
+        tf.concat([glyphs[:max_digits], fragments], axis=0), corners, sides, size
     )
-    visible = tf.concat([tf.ones([NUM_FRAGMENTS], tf.bool), shown], axis=0)
-    opacity *= tf.cast(visible, tf.float32)[:, tf.newaxis, tf.newaxis]
+    opacity *= tf.cast(placed, tf.float32)[:, tf.newaxis, tf.newaxis]
     image = _background(uniform, size)
     image = _paint(image, opacity, _colours(uniform, image, opacity))
 
-    ink = opacity[NUM_FRAGMENTS:] >= _INK
-    classes = tf.where(shown, tf.gather(labels, which), -1)
+    ink = opacity[:max_digits] >= _INK
+    classes = tf.where(placed, tf.gather(labels, which), -1)[:max_digits]
     return {
         "image": image / 127.5 - 1.0,
         "label": classes[0],
@@ -188,25 +184,29 @@ class _Uniform:
 
     def integers(self, shape, low, high):
         """From low to high - 1."""
-        numbers = tf.cast(tf.floor(self.floats(shape, 0.0, 1.0) * (high - low)), "int32")
+        numbers = tf.cast(
+            tf.floor(self.floats(shape, 0.0, 1.0) * (high - low)), "int32"
+        )
         return tf.minimum(numbers + low, high - 1)
 
 
-def _places(uniform, sides, size):
-    """Top left corners that keep digits clear of each other, as far as tries go."""
+def _places(uniform, sides, wanted, size):
+    """Top left corners that keep objects clear of each other.
+
+    Those that find no place in a number of tries, or are not wanted, are not placed.
+    """
     count = int(sides.shape[0])
     tries = uniform.floats((count, _PLACES, 2), 0.0, 1.0)
     tries *= size - sides[:, tf.newaxis, tf.newaxis]
     corners, placed = [tries[0, 0]], [tf.constant(True)]
-    for digit in range(1, count):
-        clear = tf.ones([_PLACES], tf.bool)
-        for other in range(digit):
-            apart = (tries[digit] >= corners[other] + sides[other]) | (
-                tries[digit] + sides[digit] <= corners[other]
-            )
-            clear &= tf.reduce_any(apart, axis=-1) | ~placed[other]
-        corners.append(tries[digit, tf.argmax(tf.cast(clear, tf.int32))])
-        placed.append(tf.reduce_any(clear))
+    for mine in range(1, count):
+        others = tf.stack(corners)[:, tf.newaxis]  # [others, 1, 2]
+        reach = tf.stack(sides[:mine])[:, tf.newaxis, tf.newaxis]
+        apart = (tries[mine] >= others + reach) | (tries[mine] + sides[mine] <= others)
+        clear = tf.reduce_any(apart, axis=-1) | ~tf.stack(placed)[:, tf.newaxis]
+        clear = tf.reduce_all(clear, axis=0)
+        corners.append(tries[mine, tf.argmax(tf.cast(clear, tf.int32))])
+        placed.append(tf.reduce_any(clear) & wanted[mine])
     return tf.stack(corners), tf.stack(placed)
 
 
@@ -234,9 +234,8 @@ def _draw(glyphs, corners, sides, size):
     samples = offsets / sides * _SIDE - 0.5
     distance = samples[..., tf.newaxis] - tf.range(_SIDE, dtype=tf.float32)
     weights = tf.maximum(1.0 - tf.abs(distance), 0.0)  # [N, 2, S, 8]
-    return tf.matmul(
-        tf.matmul(weights[:, 0], glyphs), weights[:, 1], transpose_b=True
-    )
+    drawn = tf.matmul(tf.matmul(weights[:, 0], glyphs), weights[:, 1], transpose_b=True)
+    return tf.minimum(_STRENGTH * drawn, 1.0)
 
 
 def _background(uniform, size):
@@ -265,8 +264,8 @@ def _colours(uniform, image, opacity):
 
 
 def _paint(image, opacity, colours):
-    """Lays objects over the image one after the other."""
-    for n in range(opacity.shape[0]):
+    """Lays objects over the image, the first on top."""
+    for n in reversed(range(opacity.shape[0])):
         alpha = opacity[n, :, :, tf.newaxis]
         image += alpha * (colours[n] - image)
     return image

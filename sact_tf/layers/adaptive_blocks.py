@@ -55,6 +55,13 @@ class Block(tf_keras.layers.Layer):
         self.built = True
 
     def call(self, inputs, training=None, halting_bias=None):
+        """Runs the block; see the class for what it returns.
+
+        Args:
+          inputs: [B, H, W, C].
+          training: whether batch norms use the statistics of the batch.
+          halting_bias: optional scalar added to every halting logit.
+        """
         first, *later = self.units
         features = first(inputs, training=training)
         flops = first.flops_on_map(_positions(inputs), _positions(features))
@@ -108,4 +115,3 @@ def _positions(features: tf.Tensor) -> tf.Tensor:
     """Positions of each image's map, int64 [B]."""
     shape = tf.shape(features, out_type=tf.int64)
     return tf.fill(shape[:1], shape[1] * shape[2])
-

@@ -65,6 +65,7 @@ class Convolution(tf_keras.layers.Conv2D):
         self.input_spec = tf_keras.layers.InputSpec(axes={-1: input_channels})
 
     def call(self, inputs):
+        """Maps [B, H, W, C] to [B, H', W', C'], or rows [n, C] to [n, C']."""
         if inputs.shape.rank == 2:
             outputs = tf.matmul(inputs, self.kernel[0, 0])
             return outputs if self.bias is None else outputs + self.bias

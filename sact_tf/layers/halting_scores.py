@@ -142,4 +142,5 @@ class SpatialHaltingScore(GlobalHaltingScore):
         return geometry.decisions(local + everywhere)
 
     def flops(self, geometry):
+        """FLOPs of the score for each image: int64 [B]."""
         return super().flops(geometry) + self.local_conv.flops(geometry.count())

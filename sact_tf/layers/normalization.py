@@ -47,6 +47,7 @@ class BatchNormalization(tf_keras.layers.BatchNormalization):
         self.input_spec = tf_keras.layers.InputSpec(axes={-1: channels})
 
     def call(self, inputs, training=None):
+        """Normalises [B, H, W, C] or rows [n, C]."""
         maps = inputs if inputs.shape.rank == 4 else inputs[:, None, None, :]
         live = bool(training) and self.trainable
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(

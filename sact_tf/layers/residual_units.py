@@ -128,11 +128,13 @@ class BottleneckUnit(ResidualUnit):
         return [self.conv3(normalized(x, self.conv2_norm)) for x in pieces]
 
     def flops(self, outer, inner):
+        """See ResidualUnit."""
         return (
             self.conv1.flops(outer) + self.conv2.flops(inner) + self.conv3.flops(inner)
         )
 
     def flops_on_map(self, inputs, outputs):
+        """See ResidualUnit."""
         total = self.flops(inputs, outputs)
         if self.shortcut is not None:
             total += self.shortcut.flops(outputs)
@@ -214,7 +216,9 @@ class BasicUnit(ResidualUnit):
         return geometry.convolve(pieces, self.conv2)
 
     def flops(self, outer, inner):
+        """See ResidualUnit."""
         return self.conv1.flops(outer) + self.conv2.flops(inner)
 
     def flops_on_map(self, inputs, outputs):
+        """See ResidualUnit."""
         return self.flops(outputs, outputs)

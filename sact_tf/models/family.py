@@ -58,7 +58,7 @@ class Family:
         Raises:
           ValueError: not a known depth, or not one positive integer per block.
         """
-        if isinstance(units, str) or isinstance(units, int):
+        if isinstance(units, str | int):
             depth = str(units).lower().removeprefix("resnet").lstrip("-_")
             if depth.isdigit() and int(depth) in self.depths:
                 return self.depths[int(depth)]

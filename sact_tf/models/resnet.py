@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 import tf_keras
 
@@ -15,6 +16,7 @@ _HALTING_SCORES = {"none": None, "act": GlobalHaltingScore, "sact": SpatialHalti
 _EXECUTIONS = ("auto", "dense")
 
 
+@tf_keras.utils.register_keras_serializable("sact_tf")
 class ResNet(tf_keras.Model):
     """A residual network for classification that may stop where features are good.
 
@@ -26,15 +28,17 @@ class ResNet(tf_keras.Model):
     ```python
     model = sact_tf.ResNet(units=50, adaptivity="sact", num_classes=10, tau=0.005)
     model.compile(
-        "sgd", tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True), "accuracy"
+        "sgd",
+        tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        ["accuracy"],
     )
     model.fit(dataset)
     record = model.introspect(images)
     ```
 
-    An image with a NaN gives NaN logits for itself, at full cost, and at inference
-    changes no other image of the batch. (In training, batch statistics carry it to all;
-    see sact_tf.training.fit, which stops then.)
+    An image with a value that is not finite gets NaN logits, and at inference changes
+    no other image of the batch. In training it makes the loss NaN (see
+    sact_tf.training.fit, which stops then).
     """
 
     def __init__(
@@ -132,7 +136,7 @@ class ResNet(tf_keras.Model):
         width = base_channels or spec.base_channels
         channels = root_channels or spec.root_channels or width
 
-        self.root = spec.root(channels, name="root", **options)
+        self.root_layer = spec.root(channels, name="root", **options)
         self.blocks = []
         for index, count in enumerate(units):
             name = f"block{index + 1}"
@@ -190,6 +194,8 @@ class ResNet(tf_keras.Model):
             )
         ]
         self.built = True
+        # Saved models take images of any size, not only of the size seen first.
+        self._set_save_spec(tf.TensorSpec([None, None, None, 3], tf.float32, "images"))
 
     # There is no Python control flow to convert, and errors stay readable.
     @tf.autograph.experimental.do_not_convert
@@ -211,8 +217,8 @@ class ResNet(tf_keras.Model):
           ValueError: the images have the wrong dtype, rank, channels or size.
         """
         images = self._checked(images)
-        features = self.root(images)
-        flops = self.root.flops(images)
+        features = self.root_layer(images)
+        flops = self.root_layer.flops(images)
         blocks = []
         for block in self.blocks:
             record = block(features, training=training, halting_bias=halting_bias)
@@ -220,6 +226,9 @@ class ResNet(tf_keras.Model):
             flops += record["flops"]
             blocks.append(record)
         logits = tf.cast(self.head(features, training=training), tf.float32)
+        # Pooling and ReLUs swallow NaN: a broken image would get an answer.
+        whole = tf.reduce_all(tf.math.is_finite(images), axis=[1, 2, 3])
+        logits = tf.where(whole[:, tf.newaxis], logits, np.nan)
         costs = [_per_image(block["ponder_cost"]) for block in blocks]
         ponder_cost = tf.add_n(costs)
         if self._config["adaptivity"] != "none":
@@ -300,7 +309,7 @@ class ResNet(tf_keras.Model):
 
     @property
     def adaptivity(self) -> str:
-        """"none", "act" or "sact"."""
+        """One of "none", "act" and "sact"."""
         return self._config["adaptivity"]
 
     @property
@@ -310,7 +319,7 @@ class ResNet(tf_keras.Model):
 
     @property
     def family(self) -> str:
-        """"imagenet" or "cifar"."""
+        """Either "imagenet" or "cifar"."""
         return self._config["family"]
 
     @property
@@ -326,6 +335,7 @@ class ResNet(tf_keras.Model):
                 layer.trainable = not freeze
 
     def get_config(self):
+        """The constructor's arguments."""
         return {
             **self._config,
             "units": list(self.units),
@@ -337,6 +347,7 @@ class ResNet(tf_keras.Model):
 
     @classmethod
     def from_config(cls, config):
+        """A network with fresh weights from what `get_config` gave."""
         return cls(**config)
 
     def build(self, input_shape):

@@ -1,0 +1,497 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+import sact_tf
+from sact_tf.checkpoints.authors import variables_by_authors_name
+from sact_tf.layers.halting_scores import SpatialHaltingScore
+from sact_tf.models.resnet import enlarge
+from tests import golden
+
+
+def tiny(adaptivity="sact", **options):
+    options = {"units": (2, 2, 3, 2), "num_classes": 5, "base_channels": 4, **options}
+    return sact_tf.ResNet("imagenet", adaptivity=adaptivity, root_channels=8, **options)
+
+
+def spread_halting(model, seed=0, bias=-0.5):
+    """Random weights that make positions halt at different units."""
+    rng = np.random.default_rng(seed)
+    for block in model.blocks:
+        for score in block.halting_scores:
+            score.global_conv.kernel.assign(
+                rng.normal(size=score.global_conv.kernel.shape, scale=0.3)
+            )
+            conv = score.global_conv
+            if isinstance(score, SpatialHaltingScore):
+                conv = score.local_conv
+                conv.kernel.assign(rng.normal(size=conv.kernel.shape, scale=0.3))
+            conv.bias.assign([bias])
+    return model
+
+
+def images(batch=2, height=64, width=64, seed=0):
+    return (
+        np.random.default_rng(seed)
+        .uniform(-1, 1, size=(batch, height, width, 3))
+        .astype("f")
+    )
+
+
+# --- The authors' numbers ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("folder, spec", golden.EVERYWHERE)
+def test_inference_equals_the_authors(folder, spec):
+    expected = golden.Golden(folder / spec / "golden.npz")
+    model = golden.network(spec)
+    sact_tf.load_authors_checkpoint(model, folder / spec / "model.ckpt")
+    record = model.introspect(expected["images"])
+    expected.close("logits", record["logits"], 1e-4)
+    np.testing.assert_array_equal(record["flops"], golden.column(expected["flops"]))
+    for index, block in enumerate(record["blocks"]):
+        prefix = golden.block_name(spec, index)
+        expected.close(f"{prefix}/output", block["output"], 1e-4)
+        np.testing.assert_array_equal(
+            block["flops"], golden.column(expected[f"{prefix}/flops"])
+        )
+        if golden.kind_of(spec) != "none":
+            expected.close(f"{prefix}/ponder_cost", block["ponder_cost"], 1e-4)
+            expected.close(
+                f"{prefix}/halting_distribution", block["halting_distribution"], 1e-4
+            )
+            expected.close(f"{prefix}/num_units", block["num_units"], 0)
+    if golden.kind_of(spec) == "sact":
+        expected.close("sact_map/ponder_cost", record["ponder_cost_map"], 1e-4)
+        expected.close("sact_map/num_units", record["num_units_map"], 0)
+
+
+@pytest.mark.parametrize("folder, spec", golden.EVERYWHERE)
+def test_training_step_equals_the_authors(folder, spec):
+    expected = golden.Golden(folder / spec / "train_golden.npz")
+    model = golden.network(spec, tau=0.01)
+    sact_tf.load_authors_checkpoint(model, folder / spec / "model.ckpt")
+    named = variables_by_authors_name(model)
+    cross_entropy = tf_keras.losses.CategoricalCrossentropy(
+        from_logits=True, label_smoothing=0.1 if spec.startswith("imagenet") else 0.0
+    )
+    with tf.GradientTape() as tape:
+        record = model(expected["images"], training=True, with_record=True)
+        labels = tf.one_hot(expected["labels"], record["logits"].shape[1])
+        entropy = cross_entropy(labels, record["logits"])
+        total = entropy + tf.add_n(model.losses)
+    expected.close("logits", record["logits"], 1e-4)
+    expected.close("loss/cross_entropy", entropy, 1e-5)
+    expected.close("loss/total", total, 1e-5)
+    ponder = 0.0
+    if golden.kind_of(spec) != "none":
+        ponder = model.tau * tf.reduce_mean(record["ponder_cost"])
+    expected.close("loss/ponder", ponder, 1e-5)
+    expected.close("loss/l2", total - entropy - ponder, 1e-5)
+
+    gradients = dict(
+        zip(named, tape.gradient(total, list(named.values())), strict=True)
+    )
+    names = expected.keys("grad/")
+    assert len(names) == len(model.trainable_variables)
+    for key in names:
+        gradient = gradients[key.removeprefix("grad/")]
+        tolerance = 5e-6 + 3e-4 * expected.largest(key)
+        expected.close(key, gradient, tolerance)
+    updates = expected.keys("updated/")
+    assert len(updates) == sum("/moving_" in name for name in named)
+    for key in updates:
+        expected.close(key, named[key.removeprefix("updated/")], 1e-5)
+
+
+# --- Special cases ----------------------------------------------------------------
+
+
+def test_without_spatial_weights_sact_is_act():
+    sact, act = spread_halting(tiny("sact")), tiny("act")
+    for block, other in zip(sact.blocks, act.blocks, strict=True):
+        for score, target in zip(
+            block.halting_scores, other.halting_scores, strict=True
+        ):
+            score.local_conv.kernel.assign(tf.zeros_like(score.local_conv.kernel))
+            target.global_conv.kernel.assign(score.global_conv.kernel)
+            target.global_conv.bias.assign(score.local_conv.bias)
+    from sact_tf.checkpoints.transfer import initialize_from
+
+    initialize_from(act, sact)
+    batch = images(3)
+    spatial, single = sact.introspect(batch), act.introspect(batch)
+    np.testing.assert_allclose(spatial["logits"], single["logits"], rtol=1e-5)
+    np.testing.assert_allclose(spatial["ponder_cost"], single["ponder_cost"], rtol=1e-6)
+    for block, other in zip(spatial["blocks"], single["blocks"], strict=True):
+        np.testing.assert_allclose(
+            block["output"], other["output"], rtol=1e-5, atol=1e-5
+        )
+        assert len(np.unique(block["num_units"][0])) == 1
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3])
+@pytest.mark.parametrize("adaptivity", ["act", "sact"])
+def test_score_of_one_cuts_the_plain_network_there(adaptivity, stop):
+    """Third advantage of section 2.2: any constant number of units can be had."""
+    adaptive = tiny(adaptivity, units=(3, 3, 3, 3))
+    for block in adaptive.blocks:
+        for index, score in enumerate(block.halting_scores):
+            conv = score.local_conv if adaptivity == "sact" else score.global_conv
+            for kernel in [
+                layer.kernel
+                for layer in score.submodules
+                if isinstance(layer, tf_keras.layers.Conv2D)
+            ]:
+                kernel.assign(tf.zeros_like(kernel))
+            conv.bias.assign([100.0 if index + 1 == stop else -100.0])
+    plain = tiny("none", units=(stop,) * 4)
+    from sact_tf.checkpoints.transfer import initialize_from
+
+    initialize_from(plain, adaptive)
+    batch = images()
+    cut, whole = adaptive.introspect(batch), plain.introspect(batch)
+    np.testing.assert_allclose(cut["logits"], whole["logits"], atol=1e-5)
+    for block, other in zip(cut["blocks"], whole["blocks"], strict=True):
+        assert np.all(block["num_units"].numpy() == stop)
+        np.testing.assert_allclose(block["output"], other["output"], atol=1e-5)
+
+
+def test_later_units_do_not_touch_positions_that_have_halted():
+    model = spread_halting(tiny(units=(4, 1, 1, 1)))
+    before = model.introspect(images())["blocks"][0]
+    last = model.blocks[0].units[3]
+    last.conv3.bias.assign_add(tf.fill(last.conv3.bias.shape, 100.0))
+    after = model.introspect(images())["blocks"][0]
+    reached = before["num_units"].numpy() == 4
+    assert 0 < reached.sum() < reached.size
+    same = np.all(before["output"].numpy() == after["output"].numpy(), axis=-1)
+    assert same[~reached].all()
+    assert not same[reached].any()
+
+
+@pytest.mark.parametrize("family", ["imagenet", "cifar"])
+@pytest.mark.parametrize("adaptivity", ["none", "act", "sact"])
+@pytest.mark.parametrize("height, width", [(64, 64), (71, 45), (33, 98)])
+def test_batch_of_two_is_two_batches_of_one(family, adaptivity, height, width):
+    if family == "cifar":
+        model = sact_tf.ResNet(family, (2, 2, 2), adaptivity, 5, base_channels=4)
+    else:
+        model = tiny(adaptivity)
+    spread_halting(model)
+    batch = images(2, height, width)
+    together = model.introspect(batch)
+    apart = [model.introspect(batch[i : i + 1]) for i in range(2)]
+    for key in ("logits", "flops", "ponder_cost", "ponder_cost_map"):
+        expected = np.concatenate([record[key] for record in apart])
+        np.testing.assert_allclose(together[key], expected, atol=1e-5)
+    assert together["ponder_cost_map"].shape == (2, height, width, 1)
+
+
+def test_maps_of_one_position():
+    model = spread_halting(tiny())
+    record = model.introspect(images(2, 32, 32))
+    assert record["blocks"][3]["output"].shape == (2, 1, 1, 128)
+    assert np.isfinite(record["logits"]).all()
+
+
+@pytest.mark.parametrize("adaptivity", ["none", "act", "sact"])
+def test_blocks_of_one_unit(adaptivity):
+    record = tiny(adaptivity, units=(1, 1, 1, 1)).introspect(images())
+    for block in record["blocks"]:
+        assert np.all(block["num_units"].numpy() == 1)
+        assert np.all(block["ponder_cost"].numpy() == 2.0)
+        assert np.all(block["halting_distribution"].numpy() == 1.0)
+        assert block["num_units"].shape.rank == (3 if adaptivity == "sact" else 1)
+
+
+@pytest.mark.parametrize("adaptivity", ["act", "sact"])
+def test_everything_halts_at_the_first_unit(adaptivity):
+    model = spread_halting(tiny(adaptivity), bias=1e4)
+    record = model.introspect(images())
+    plain = tiny("none", units=(1, 1, 1, 1)).introspect(images())
+    for block, other, units in zip(
+        record["blocks"], plain["blocks"], model.units, strict=True
+    ):
+        assert np.all(block["num_units"].numpy() == 1)
+        np.testing.assert_allclose(block["ponder_cost"], 2.0)
+        # On top come the first score and, for SACT, the other scores' global part.
+        _, height, width, channels = block["output"].shape
+        scores = 2 * channels
+        if adaptivity == "sact":
+            scores = (units - 1) * 2 * channels + 2 * 9 * channels * height * width
+        np.testing.assert_array_equal(block["flops"], other["flops"] + scores)
+
+
+def test_halting_bias_trades_units_for_time():
+    model = spread_halting(tiny())
+    costs = [
+        float(tf.reduce_sum(model.introspect(images(), halting_bias=b)["flops"]))
+        for b in (-3.0, 0.0, 3.0)
+    ]
+    assert costs[0] > costs[1] > costs[2]
+    with_zero = model.introspect(images(), halting_bias=0.0)["logits"]
+    np.testing.assert_array_equal(with_zero, model.introspect(images())["logits"])
+
+
+def test_tiles_share_their_scores():
+    model = spread_halting(tiny(units=(5, 1, 1, 1), tile_size=4), bias=-2.0)
+    units = model.introspect(images(2, 96, 72))["blocks"][0]["num_units"].numpy()
+    assert len(np.unique(units)) > 1
+    for top in range(0, units.shape[1], 4):
+        for left in range(0, units.shape[2], 4):
+            tile = units[:, top : top + 4, left : left + 4]
+            assert np.all(tile == tile[:, :1, :1])
+
+
+def test_maps_are_enlarged_by_nearest_neighbour():
+    values = np.arange(6, dtype=np.float32).reshape(1, 2, 3)
+    enlarged = enlarge(tf.constant(values), tf.constant([5, 7])).numpy()[0, :, :, 0]
+    for i in range(5):
+        for j in range(7):
+            assert enlarged[i, j] == values[0, i * 2 // 5, j * 3 // 7]
+
+
+# --- Training ---------------------------------------------------------------------
+
+
+def data(num=8, classes=5):
+    labels = np.arange(num) % classes
+    return tf.data.Dataset.from_tensor_slices((images(num), labels)).batch(4)
+
+
+def compiled(model):
+    model.compile(
+        tf_keras.optimizers.SGD(0.01),
+        tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        ["accuracy"],
+    )
+    return model
+
+
+@pytest.mark.parametrize("adaptivity", ["none", "act", "sact"])
+def test_fit_evaluate_predict_and_logs(adaptivity):
+    model = compiled(spread_halting(tiny(adaptivity)))
+    history = model.fit(data(), epochs=1, verbose=0).history
+    wanted = {"loss", "accuracy", "ponder_cost", "flops"}
+    wanted |= {f"units_block{i}" for i in range(1, 5)}
+    assert wanted == set(history)
+    logs = model.evaluate(data(), verbose=0, return_dict=True)
+    record = model.introspect(images(8))
+    assert logs["flops"] == pytest.approx(np.mean(record["flops"]), rel=1e-5)
+    assert logs["ponder_cost"] == pytest.approx(
+        np.mean(record["ponder_cost"]), rel=1e-5
+    )
+    np.testing.assert_allclose(
+        model.predict(images(8), verbose=0), record["logits"], atol=1e-5
+    )
+
+
+def test_loss_is_the_sum_of_its_terms():
+    model = compiled(spread_halting(tiny(tau=0.5)))
+    logs = model.evaluate(data(), verbose=0, return_dict=True)
+    record = model.introspect(images(8))
+    entropy = tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)(
+        np.arange(8) % 5, record["logits"]
+    )
+    l2 = sum(
+        0.5e-4 * float(tf.reduce_sum(layer.kernel**2))
+        for layer in model.submodules
+        if isinstance(layer, tf_keras.layers.Conv2D)
+    )
+    expected = float(entropy) + 0.5 * np.mean(record["ponder_cost"]) + l2
+    assert logs["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_tau_makes_training_halt_sooner():
+    costs = []
+    for tau in (0.0, 5.0):
+        tf_keras.utils.set_random_seed(0)
+        model = compiled(spread_halting(tiny(tau=tau)))
+        model.fit(data(), epochs=4, verbose=0)
+        costs.append(float(tf.reduce_mean(model.introspect(images(8))["ponder_cost"])))
+    assert costs[1] < costs[0]
+
+
+def test_frozen_batch_norm_stays_and_uses_moving_statistics():
+    model = compiled(spread_halting(tiny(freeze_batch_norm=True)))
+    norms = [
+        layer
+        for layer in model.submodules
+        if isinstance(layer, tf_keras.layers.BatchNormalization)
+    ]
+    before = [weight.numpy() for norm in norms for weight in norm.weights]
+    assert not any(norm.trainable_variables for norm in norms)
+    np.testing.assert_allclose(
+        model(images(), training=True), model(images(), training=False), atol=1e-6
+    )
+    model.fit(data(), verbose=0)
+    after = [weight.numpy() for norm in norms for weight in norm.weights]
+    for old, new in zip(before, after, strict=True):
+        np.testing.assert_array_equal(old, new)
+    model.freeze_batch_norm = False
+    assert all(norm.trainable_variables for norm in norms)
+
+
+@pytest.mark.parametrize("family", ["imagenet", "cifar"])
+@pytest.mark.parametrize("adaptivity", ["none", "act", "sact"])
+def test_mixed_bfloat16(family, adaptivity):
+    units = (2, 2, 2, 2) if family == "imagenet" else (2, 2, 2)
+    options = {"num_classes": 5, "base_channels": 8, "adaptivity": adaptivity}
+    half = spread_halting(
+        sact_tf.ResNet(family, units, dtype="mixed_bfloat16", **options)
+    )
+    full = spread_halting(sact_tf.ResNet(family, units, **options))
+    for ours, theirs in zip(full.weights, half.weights, strict=True):
+        assert theirs.dtype == tf.float32
+        ours.assign(theirs)
+    record, reference = half.introspect(images()), full.introspect(images())
+    assert record["blocks"][0]["output"].dtype == tf.bfloat16
+    assert record["logits"].dtype == tf.float32
+    assert record["ponder_cost"].dtype == tf.float32
+    scale = np.abs(reference["logits"]).max()
+    np.testing.assert_allclose(record["logits"], reference["logits"], atol=0.1 * scale)
+    losses = compiled(half).fit(data(), epochs=1, verbose=0).history["loss"]
+    assert np.isfinite(losses).all()
+
+
+# --- Saving -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ["imagenet", "cifar"])
+@pytest.mark.parametrize("adaptivity", ["none", "act", "sact"])
+def test_config_and_files_round_trip(tmp_path, family, adaptivity):
+    units = (2, 1, 2, 1) if family == "imagenet" else (2, 1, 2)
+    model = sact_tf.ResNet(
+        family, units, adaptivity, 5, base_channels=4, tau=0.125, epsilon=0.02
+    )
+    compiled(spread_halting(model))
+    model.fit(data(), verbose=0)
+    copy = sact_tf.ResNet.from_config(model.get_config())
+    assert copy.get_config() == model.get_config()
+    expected = model.predict(images(), verbose=0)
+
+    model.save(tmp_path / "model.keras")
+    loaded = tf_keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.get_config() == model.get_config()
+    np.testing.assert_array_equal(loaded.predict(images(), verbose=0), expected)
+    loaded.fit(data(), verbose=0)
+
+    model.save(tmp_path / "saved_model")
+    for restored in (
+        tf.saved_model.load(str(tmp_path / "saved_model")),
+        tf_keras.models.load_model(tmp_path / "saved_model"),
+    ):
+        np.testing.assert_allclose(
+            restored(images(), training=False), expected, atol=1e-6
+        )
+        # Any size and number of images, not only those that were seen.
+        other = images(3, 75, 50)
+        np.testing.assert_allclose(
+            restored(other, training=False),
+            model(other, training=False),
+            rtol=1e-5,
+            atol=1e-5,
+        )
+
+
+def test_weights_round_trip(tmp_path):
+    model, other = spread_halting(tiny()), tiny()
+    model.save_weights(tmp_path / "weights")
+    other.load_weights(tmp_path / "weights").assert_existing_objects_matched()
+    np.testing.assert_array_equal(model(images()), other(images()))
+
+
+def test_inside_a_function_with_unknown_sizes():
+    model = spread_halting(tiny())
+    call = tf.function(
+        lambda x: model(x, training=False),
+        input_signature=[tf.TensorSpec([None, None, None, 3])],
+    )
+    for batch in (images(1, 40, 64), images(3, 64, 33)):
+        np.testing.assert_allclose(call(batch), model(batch), atol=1e-5)
+
+
+def test_under_a_strategy():
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    with strategy.scope():
+        model = compiled(spread_halting(tiny()))
+    assert np.isfinite(model.fit(data(), verbose=0).history["loss"][0])
+
+
+# --- Arguments --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"family": "alexnet"}, "family must be one of 'imagenet', 'cifar'"),
+        ({"adaptivity": "spatial"}, "adaptivity must be one of"),
+        ({"execution": "magic"}, "execution must be one of"),
+        ({"units": (3, 4, 6)}, "units must be 4 positive integers"),
+        ({"units": (3, 4, 0, 3)}, "units must be 4 positive integers"),
+        ({"units": (3, 4, 1.5, 3)}, "units must be 4 positive integers"),
+        ({"units": 51}, "depths 50, 101, 152, 200"),
+        ({"family": "cifar", "units": (3, 4, 6, 3)}, "units must be 3 positive"),
+        ({"tau": -0.1}, "tau must be zero or more"),
+        ({"tau": float("nan")}, "tau must be zero or more"),
+        ({"epsilon": 0.0}, "epsilon must be between 0 and 1"),
+        ({"epsilon": 1.0}, "epsilon must be between 0 and 1"),
+        ({"tile_size": 0}, "tile_size must be an integer of at least 1"),
+        ({"adaptivity": "act", "tile_size": 2}, "only adaptivity='sact' has"),
+        ({"num_classes": 0}, "num_classes must be"),
+        ({"base_channels": 0}, "base_channels must be"),
+        ({"weight_decay": -1.0}, "weight_decay must be zero or more"),
+    ],
+)
+def test_wrong_arguments(options, message):
+    with pytest.raises(ValueError, match=message):
+        sact_tf.ResNet(**options)
+
+
+@pytest.mark.parametrize(
+    "batch, message",
+    [
+        (np.zeros([2, 64, 64, 3], np.uint8), "must be floating point.*dtype=uint8"),
+        (np.zeros([2, 64, 64, 3], np.int64), "must be floating point.*dtype=int64"),
+        (np.zeros([64, 64, 3], np.float32), r"shape \[batch, height, width, 3\]"),
+        (np.zeros([2, 64, 64, 1], np.float32), r"shape \[batch, height, width, 3\]"),
+        (np.zeros([2, 31, 64, 3], np.float32), "at least 32 x 32 pixels"),
+    ],
+)
+def test_wrong_images(batch, message):
+    model = tiny()
+    for use in (model, model.introspect):
+        with pytest.raises(ValueError, match=message):
+            use(batch)
+
+
+def test_images_found_too_small_at_run_time():
+    model = tiny()
+    call = tf.function(model, input_signature=[tf.TensorSpec([None, None, None, 3])])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="at least 32 x 32"):
+        call(np.zeros([1, 64, 20, 3], np.float32))
+
+
+@pytest.mark.parametrize("adaptivity", ["none", "act", "sact"])
+def test_an_image_with_nan_spoils_only_itself(adaptivity):
+    model = spread_halting(tiny(adaptivity))
+    batch = images(3)
+    clean = model.introspect(batch)
+    batch[1, 10:14, 20:24] = np.nan
+    record = model.introspect(batch)
+    assert np.isnan(record["logits"][1]).all()
+    for index in (0, 2):
+        np.testing.assert_allclose(
+            record["logits"][index], clean["logits"][index], atol=1e-6
+        )
+
+
+@pytest.mark.parametrize("depth, units", [(152, (3, 8, 36, 3)), ("ResNet-50", None)])
+def test_depths_by_name(depth, units):
+    from sact_tf.models.resnet import FAMILIES
+
+    assert FAMILIES["imagenet"].resolve_units(depth) == (units or (3, 4, 6, 3))
+    assert FAMILIES["imagenet"].resolve_units("200") == (3, 24, 36, 3)
+    assert FAMILIES["cifar"].resolve_units(20) == (3, 3, 3)
