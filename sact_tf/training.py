@@ -34,10 +34,11 @@ def fit(
 
     Weights, optimizer, epoch, position in the data and the history so far are kept in
     `directory`. Called again with the same arguments after an interruption, it gives
-    the numbers that the uninterrupted run would have given, as far as the data set is
-    deterministic and TensorFlow's operations are; called again after the end, it
-    restores the trained weights and returns. (Averages in the log of the epoch in which
-    an interrupted run was taken up cover the remaining steps of that epoch only.)
+    the numbers that the uninterrupted run would have given, as far as the data set
+    (seeded, the global seed included) and TensorFlow's operations are deterministic;
+    called again after the end, it restores the trained weights and returns. (Averages
+    in the log of the epoch in which an interrupted run was taken up cover the remaining
+    steps of that epoch only.)
 
     A loss that is not finite stops the run; the last checkpoint from before is kept.
 
@@ -73,25 +74,16 @@ def fit(
         verbose = 1 if sys.stdout.isatty() else 2
     state = _State(model, os.fspath(directory), steps_per_epoch, backup_every)
     state.restore()
-    while state.step < epochs * steps_per_epoch:
-        done = state.step % steps_per_epoch
-        epoch = state.step // steps_per_epoch
-        if callable(dataset):
-            remaining = dataset(state.step)
-        else:
-            remaining = dataset.skip(state.step)
+    if state.step < epochs * steps_per_epoch:
         model.fit(
-            remaining,
-            initial_epoch=epoch,
-            # An epoch that was begun is finished by itself: its steps are fewer.
-            epochs=epoch + 1 if done else epochs,
-            steps_per_epoch=steps_per_epoch - done,
+            dataset(state.step) if callable(dataset) else dataset.skip(state.step),
+            initial_epoch=state.step // steps_per_epoch,
+            epochs=epochs,
+            steps_per_epoch=steps_per_epoch,
             validation_data=validation_data,
             callbacks=[_Guard(state), *callbacks, _Backup(state)],
             verbose=verbose,
         )
-        if model.stop_training:  # Somebody's callback, early stopping for instance.
-            break
     return state.columns()
 
 
@@ -175,6 +167,13 @@ class _Guard(tf_keras.callbacks.Callback):
         super().__init__()
         self._state = state
 
+    def on_train_begin(self, logs=None):
+        # How tf_keras' own BackupAndRestore tells fit to begin within an epoch.
+        self.model._training_state = _InitialCounters(self._state)
+
+    def on_train_end(self, logs=None):
+        self.model._training_state = None
+
     def on_train_batch_end(self, batch, logs=None):
         self._state.advance()
         loss = (logs or {}).get("loss", 0.0)
@@ -190,6 +189,16 @@ class _Guard(tf_keras.callbacks.Callback):
             + "Check the images for NaN, lower the learning rate, or clip the gradients"
             " (global_clipnorm of the optimizer)."
         )
+
+
+class _InitialCounters:
+    """Answers fit's question for the epoch and step to begin with."""
+
+    def __init__(self, state):
+        self._counters = divmod(state.step, state.steps_per_epoch)
+
+    def maybe_load_initial_counters_from_ckpt(self, *args, **kwargs):
+        return self._counters
 
 
 class _Backup(tf_keras.callbacks.Callback):

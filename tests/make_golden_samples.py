@@ -33,12 +33,18 @@ def reduce(path):
     """Entries of an npz file, the large ones sampled."""
     entries = {}
     for key, values in np.load(path).items():
-        if (
-            key.startswith(("meta/", "predictions"))
-            or "/unit_" in key.split("grad/")[0]
-        ):
-            if not key.startswith(("updated/", "grad/")):
-                continue
+        per_unit = "/unit_" in key and not key.startswith(("updated/", "grad/"))
+        if per_unit or key.startswith(("meta/", "predictions")):
+            continue
+        whole = values.size <= SAMPLE or key.rpartition("/")[2] in WHOLE
+        if whole:
+            entries[key] = values
+        else:
+            entries[f"sample/{key}"] = sample(values)
+            entries[f"shape/{key}"] = np.array(values.shape)
+        per_unit = "/unit_" in key and not key.startswith(("updated/", "grad/"))
+        if per_unit or key.startswith(("meta/", "predictions")):
+            continue
         whole = values.size <= SAMPLE or key.rpartition("/")[2] in WHOLE
         if whole:
             entries[key] = values

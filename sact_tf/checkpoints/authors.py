@@ -89,7 +89,12 @@ def load_authors_checkpoint(model, prefix: str) -> None:
             f"{model.adaptivity!r}, units={model.units}): variables "
             f"{'; '.join(problems)}."
         )
-    values = {name: reader.get_tensor(name) for name in wanted}
+    try:
+        values = {name: reader.get_tensor(name) for name in wanted}
+    except (tf.errors.OpError, IndexError) as error:
+        raise ValueError(
+            f"{prefix} cannot be read; is it whole? ({str(error).splitlines()[0]})"
+        ) from error
     for name, variable in wanted.items():
         variable.assign(values[name])
 

@@ -40,13 +40,16 @@ class Row:
         return asdict(self)
 
 
-def evaluate(model, batches: Iterable, name: str | None = None) -> Row:
+def evaluate(
+    model, batches: Iterable, name: str | None = None, halting_bias=None
+) -> Row:
     """Evaluates a network on batches of (images, labels), each counted once.
 
     Args:
       model: a `sact_tf.ResNet`.
       batches: pairs of float images [B, H, W, 3] and integer labels [B].
       name: of the row; the model's name by default.
+      halting_bias: see `ResNet.call`.
 
     Raises:
       ValueError: there are no images.
@@ -55,7 +58,7 @@ def evaluate(model, batches: Iterable, name: str | None = None) -> Row:
     flops = _Moments()
     units = [_Moments() for _ in model.blocks]
     for images, labels in batches:
-        record = model.introspect(images)
+        record = model.introspect(images, halting_bias)
         labels = np.asarray(labels)
         guesses = np.argsort(-record["logits"].numpy(), axis=-1, kind="stable")
         hits = guesses == labels[:, np.newaxis]

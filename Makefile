@@ -1,0 +1,40 @@
+# `make demo` and `make test` do everything, from an empty machine with Python 3.11.
+PYTHON ?= python3.11
+VENV := .venv
+RUN := $(VENV)/bin/python
+OUTPUT ?= demo_output
+
+.PHONY: help setup demo test lint format clean
+
+help:
+	@echo "make demo    set up, train on the embedded data, evaluate, draw, export"
+	@echo "make test    set up, check style, run the tests"
+	@echo "make format  bring the code into shape"
+	@echo "make clean   remove the environment (not demo_output)"
+
+setup: $(VENV)/installed
+
+# Only written when everything is installed, so that a broken install is tried again.
+$(VENV)/installed: requirements.txt
+	@command -v $(PYTHON) >/dev/null || \
+	  { echo "error: $(PYTHON) not found; say make PYTHON=/path/to/python3.11"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --disable-pip-version-check --progress-bar on -r requirements.txt
+	touch $@
+
+demo: setup
+	$(RUN) -m tools.demo --output $(OUTPUT)
+
+lint: setup
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+test: lint
+	$(RUN) -m pytest
+
+format: setup
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+clean:
+	rm -rf $(VENV)

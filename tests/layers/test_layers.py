@@ -1,0 +1,143 @@
+"""One list of layers, one set of promises, and what is particular to each."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from sact_tf.geometry import Dense
+from sact_tf.layers.convolution import Convolution
+from sact_tf.layers.halting_scores import GlobalHaltingScore, SpatialHaltingScore
+from sact_tf.layers.normalization import BatchNormalization
+from sact_tf.layers.residual_units import BasicUnit, BottleneckUnit
+
+NORM = {"momentum": 0.9, "epsilon": 1e-3}
+MAPS = np.random.default_rng(0).normal(size=(2, 9, 6, 8)).astype("f")
+
+LAYERS = {
+    "conv": lambda **k: Convolution(8, 5, 3, use_bias=True, name="conv", **k),
+    "strided": lambda **k: Convolution(
+        8, 5, 3, stride=2, explicit_padding=True, name="conv", **k
+    ),
+    "norm": lambda **k: BatchNormalization(8, name="norm", **NORM, **k),
+    "bottleneck": lambda **k: BottleneckUnit(8, 4, batch_norm=NORM, name="unit", **k),
+    "bottleneck2": lambda **k: BottleneckUnit(
+        8, 2, stride=2, batch_norm=NORM, name="unit", **k
+    ),
+    "basic": lambda **k: BasicUnit(8, 8, batch_norm=NORM, name="unit", **k),
+    "basic2": lambda **k: BasicUnit(8, 12, stride=2, batch_norm=NORM, name="unit", **k),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_variables_are_there_at_once_and_have_full_names(name):
+    layer = LAYERS[name]()
+    assert layer.built
+    before = len(layer.weights)
+    layer(MAPS)
+    assert len(layer.weights) == before > 0
+    for variable in layer.weights:
+        assert variable.name.startswith(layer.name + "/")
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_inside_a_function_with_unknown_sizes(name):
+    layer = LAYERS[name]()
+    call = tf.function(layer, input_signature=[tf.TensorSpec([None, None, None, 8])])
+    np.testing.assert_allclose(call(MAPS), layer(MAPS), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_all_variables_get_gradients(name):
+    layer = LAYERS[name]()
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(layer(MAPS, **_training(name)) ** 2)
+    for gradient in tape.gradient(loss, layer.trainable_variables):
+        assert gradient is not None and np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_bfloat16(name):
+    layer = LAYERS[name](dtype="mixed_bfloat16")
+    outputs = layer(MAPS)
+    assert outputs.dtype == tf.bfloat16
+    assert all(variable.dtype == tf.float32 for variable in layer.variables)
+    assert np.isfinite(tf.cast(outputs, tf.float32)).all()
+
+
+def _training(name):
+    return {} if name in ("conv", "strided") else {"training": True}
+
+
+def test_one_by_one_convolution_of_rows_is_that_of_maps():
+    layer = Convolution(8, 5, 1, use_bias=True, initial_bias=0.5, name="conv")
+    rows = layer(MAPS.reshape(-1, 8))
+    np.testing.assert_allclose(rows, np.reshape(layer(MAPS), [-1, 5]), atol=1e-5)
+
+
+def test_explicit_padding_does_not_depend_on_the_stride():
+    whole = Convolution(8, 5, 3, name="whole")
+    half = Convolution(8, 5, 3, stride=2, explicit_padding=True, name="half")
+    half.kernel.assign(whole.kernel)
+    np.testing.assert_allclose(half(MAPS), whole(MAPS)[:, ::2, ::2], atol=1e-5)
+
+
+def test_batch_norm_by_definition():
+    layer = BatchNormalization(8, name="norm", **NORM)
+    layer.gamma.assign(np.linspace(0.5, 2, 8))
+    layer.beta.assign(np.linspace(-1, 1, 8))
+    mean, variance = MAPS.mean(axis=(0, 1, 2)), MAPS.var(axis=(0, 1, 2))
+    outputs = layer(MAPS, training=True)
+    expected = (MAPS - mean) / np.sqrt(variance + 1e-3) * layer.gamma + layer.beta
+    np.testing.assert_allclose(outputs, expected, atol=1e-5)
+    # The biased variance, where tf_keras takes the unbiased one.
+    np.testing.assert_allclose(layer.moving_mean, 0.1 * mean, atol=1e-6)
+    np.testing.assert_allclose(layer.moving_variance, 0.9 + 0.1 * variance, atol=1e-6)
+    rows = layer(MAPS.reshape(-1, 8), training=False)
+    np.testing.assert_allclose(rows, np.reshape(layer(MAPS), [-1, 8]), atol=1e-6)
+
+
+def test_batch_norm_of_a_single_row():
+    layer = BatchNormalization(8, name="norm", **NORM)
+    layer(MAPS[:1, 0, 0], training=True)
+    np.testing.assert_allclose(layer.moving_variance, np.full(8, 0.9), atol=1e-6)
+
+
+@pytest.mark.parametrize("unit", ["bottleneck", "basic"])
+def test_unit_on_a_geometry_is_the_unit_on_a_map(unit):
+    layer = LAYERS[unit]()
+    unit_input = tf.constant(MAPS)
+    if unit == "bottleneck":
+        layer = BottleneckUnit(8, 2, batch_norm=NORM, name="unit")
+    geometry = Dense(unit_input)
+    geometry.add(layer.residual(geometry))
+    np.testing.assert_allclose(geometry.features(0)[0], layer(unit_input), atol=1e-5)
+
+
+@pytest.mark.parametrize("height, width", [(8, 8), (9, 6), (7, 7), (1, 1)])
+def test_strided_units_round_up(height, width):
+    maps = np.zeros([1, height, width, 8], np.float32)
+    for name in ("bottleneck2", "basic2"):
+        shape = LAYERS[name]()(maps).shape
+        assert shape[1:3] == (-(-height // 2), -(-width // 2))
+
+
+@pytest.mark.parametrize("kind", [GlobalHaltingScore, SpatialHaltingScore])
+def test_halting_scores_by_definition(kind):
+    layer = kind(8, batch_norm=NORM, name="halting")
+    scores = layer(Dense(tf.constant(MAPS), kind is GlobalHaltingScore)).numpy()
+    scale = 1 / np.sqrt(1 + 1e-3)
+    logits = (MAPS.mean(axis=(1, 2)) * scale) @ layer.global_conv.kernel[0, 0] - 3.0
+    if kind is SpatialHaltingScore:
+        local = tf.nn.conv2d(MAPS * scale, layer.local_conv.kernel, 1, "SAME")
+        logits = logits[:, np.newaxis] + local[..., 0]
+    else:
+        logits = logits[:, 0]
+    np.testing.assert_allclose(scores, 1 / (1 + np.exp(-logits)), atol=1e-5)
+    assert scores.dtype == np.float32
+
+
+def test_halting_scores_start_at_a_bias_of_minus_three():
+    for kind in (GlobalHaltingScore, SpatialHaltingScore):
+        layer = kind(8, batch_norm=NORM, name="halting")
+        zeros = Dense(tf.zeros_like(MAPS), kind is GlobalHaltingScore)
+        np.testing.assert_allclose(layer(zeros), 1 / (1 + np.exp(3)), rtol=1e-5)

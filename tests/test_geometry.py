@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from sact_tf.geometry import Dense
+
+FEATURES = np.random.default_rng(0).normal(size=(2, 5, 7, 3)).astype("f")
+MASK = np.random.default_rng(1).uniform(size=(2, 5, 7)) < 0.3
+
+
+def test_residuals_reach_active_positions_only():
+    geometry = Dense(tf.constant(FEATURES))
+    geometry.add([tf.ones_like(FEATURES)])
+    geometry.halt(tf.constant(MASK))
+    geometry.add([tf.ones_like(FEATURES)])
+    expected = FEATURES + 1.0 + MASK[..., np.newaxis]
+    np.testing.assert_allclose(geometry.features(1)[0], expected)
+    np.testing.assert_allclose(
+        geometry.global_mean(), expected.mean(axis=(1, 2)), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("per_image", [False, True])
+def test_output_is_the_weighted_sum(per_image):
+    geometry = Dense(tf.constant(FEATURES), per_image)
+    weights = np.random.default_rng(2).uniform(
+        size=(2, 2) if per_image else (2, 2, 5, 7)
+    )
+    expected = 0.0
+    for weight in weights.astype("f"):
+        geometry.accumulate(tf.constant(weight))
+        over_map = weight[:, None, None, None] if per_image else weight[..., None]
+        expected = expected + over_map * geometry.features(0)[0]
+        geometry.add([tf.ones_like(FEATURES)])
+    np.testing.assert_allclose(geometry.leave(), expected, atol=1e-6)
+
+
+def test_counts_of_positions():
+    geometry = Dense(tf.constant(FEATURES))
+    np.testing.assert_array_equal(geometry.count(), [35, 35])
+    geometry.halt(tf.constant(MASK))
+    np.testing.assert_array_equal(geometry.count(), MASK.sum(axis=(1, 2)))
+    for radius in (1, 2):
+        near = np.zeros_like(MASK)
+        for image, y, x in np.argwhere(MASK):
+            rows = slice(max(y - radius, 0), y + radius + 1)
+            near[image, rows, max(x - radius, 0) : x + radius + 1] = True
+        np.testing.assert_array_equal(geometry.count(radius), near.sum(axis=(1, 2)))
+    assert geometry.count().dtype == tf.int64
+
+
+def test_counts_of_images():
+    geometry = Dense(tf.constant(FEATURES), per_image=True)
+    np.testing.assert_array_equal(geometry.running(), [1, 1])
+    geometry.halt(tf.constant([True, False]))
+    np.testing.assert_array_equal(geometry.count(1), [35, 0])
+    np.testing.assert_array_equal(geometry.running(), [1, 0])

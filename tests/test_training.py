@@ -1,0 +1,186 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+import sact_tf
+from sact_tf import training
+
+STEPS, EPOCHS = 4, 3
+
+
+class Interruption(Exception):
+    pass
+
+
+class InterruptAt(tf_keras.callbacks.Callback):
+    def __init__(self, step):
+        super().__init__()
+        self._left = step
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self._left == 0:
+            raise Interruption
+        self._left -= 1
+
+
+def model(seed=0, **options):
+    tf_keras.utils.set_random_seed(seed)
+    network = sact_tf.ResNet(
+        "cifar", (2, 1, 1), num_classes=4, base_channels=4, tau=0.05, **options
+    )
+    network.compile(
+        tf_keras.optimizers.SGD(
+            tf_keras.optimizers.schedules.CosineDecay(0.05, STEPS * EPOCHS),
+            momentum=0.9,
+        ),
+        tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        ["accuracy"],
+    )
+    return network
+
+
+def dataset(spoilt_step=None):
+    tf.random.set_seed(0)  # Seeds of operations are mixed with it.
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(8 * STEPS, 12, 12, 3)).astype("f")
+    labels = rng.integers(0, 4, size=8 * STEPS)
+    if spoilt_step is not None:
+        images[8 * spoilt_step, 3, 3, 1] = np.nan
+    examples = tf.data.Dataset.from_tensor_slices((images, labels))
+    if spoilt_step is None:
+        examples = examples.shuffle(100, seed=5)  # Another order in every epoch.
+    return examples.repeat().batch(8)
+
+
+def fit(network, directory, data=None, **options):
+    return training.fit(
+        network,
+        data or dataset(),
+        epochs=EPOCHS,
+        steps_per_epoch=STEPS,
+        directory=directory,
+        verbose=0,
+        **options,
+    )
+
+
+def same_weights(one, other):
+    for a, b in zip(one.weights, other.weights, strict=True):
+        if "total" in a.name or "count" in a.name:
+            continue  # Metrics: an epoch that was taken up has seen fewer steps.
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6, err_msg=a.name)
+
+
+@pytest.mark.parametrize("stop", [4, 6, 9])
+@pytest.mark.parametrize("maker", [False, True])
+def test_interrupted_training_ends_where_uninterrupted_training_does(
+    tmp_path, stop, maker
+):
+    def data():
+        return (lambda step: dataset().skip(step)) if maker else dataset()
+
+    whole, cut = model(), model()
+    history = fit(whole, tmp_path / "whole", data(), backup_every=1)
+    interrupt = InterruptAt(stop)
+    with pytest.raises(Interruption):
+        fit(cut, tmp_path / "cut", data(), backup_every=1, callbacks=[interrupt])
+    resumed = model(seed=1)  # Whatever it starts from, it is restored.
+    again = fit(resumed, tmp_path / "cut", data(), backup_every=1)
+    same_weights(whole, resumed)
+    assert int(resumed.optimizer.iterations) == STEPS * EPOCHS
+    assert len(again["loss"]) == EPOCHS
+    complete = [e for e in range(EPOCHS) if not (stop % STEPS and e == stop // STEPS)]
+    for epoch in complete:
+        assert again["loss"][epoch] == pytest.approx(history["loss"][epoch], rel=1e-5)
+
+
+def test_without_step_backups_the_epoch_is_repeated(tmp_path):
+    whole, resumed = model(), model(seed=1)
+    history = fit(whole, tmp_path / "whole")
+    with pytest.raises(Interruption):
+        fit(model(), tmp_path / "cut", callbacks=[InterruptAt(6)])
+    again = fit(resumed, tmp_path / "cut")
+    same_weights(whole, resumed)
+    assert again["loss"] == pytest.approx(history["loss"], rel=1e-5)
+
+
+def test_finished_training_is_restored_without_a_step(tmp_path):
+    first, second = model(), model(seed=1)
+    history = fit(first, tmp_path / "run")
+    again = fit(second, tmp_path / "run", callbacks=[InterruptAt(0)])
+    assert again == history
+    same_weights(first, second)
+
+
+def test_validation_is_part_of_the_history(tmp_path):
+    history = fit(model(), tmp_path, validation_data=dataset().take(2))
+    assert {"val_loss", "val_ponder_cost", "val_units_block1"} <= set(history)
+
+
+def test_a_loss_that_is_nan_stops_the_run_and_keeps_the_last_checkpoint(tmp_path):
+    fit_model = model()
+    with pytest.raises(training.NonFiniteLossError) as error:
+        fit(fit_model, tmp_path, dataset(spoilt_step=2), backup_every=1)
+    message = str(error.value)
+    assert "loss became nan at step 3 (epoch 1)" in message
+    assert f"{tmp_path}/ckpt-2" in message
+    restored = model(seed=1)
+    # Going on with sound data starts from that checkpoint.
+    fit(restored, tmp_path)
+    assert all(np.isfinite(weight).all() for weight in restored.weights)
+
+
+def test_an_update_that_spoils_the_weights_is_not_kept(tmp_path):
+    broken = model()
+
+    class Spoil(tf_keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 2:
+                kernel = self.model.head.logits.kernel
+                kernel.assign(tf.fill(kernel.shape, np.inf))
+
+    with pytest.raises(training.NonFiniteLossError, match="ckpt-2"):
+        fit(broken, tmp_path, backup_every=1, callbacks=[Spoil()])
+
+
+def test_the_state_of_another_network_is_refused(tmp_path):
+    fit(model(), tmp_path)
+    with pytest.raises(ValueError, match="holds the state of another network"):
+        fit(model(adaptivity="none"), tmp_path)
+
+
+@pytest.mark.parametrize("wrong", ["epochs", "steps_per_epoch", "backup_every"])
+def test_wrong_numbers(tmp_path, wrong):
+    options = {"epochs": 1, "steps_per_epoch": 1, "directory": tmp_path, wrong: 0}
+    with pytest.raises(ValueError, match=wrong):
+        training.fit(model(), dataset(), **options)
+
+
+def test_uncompiled_model(tmp_path):
+    with pytest.raises(ValueError, match="must be compiled"):
+        fit(sact_tf.ResNet("cifar", 20, num_classes=4), tmp_path)
+
+
+def test_ponder_cost_maps_reach_tensorboard(tmp_path):
+    logs = tmp_path / "logs"
+    images = next(iter(dataset()))[0][:3]
+    fit(
+        model(),
+        tmp_path / "run",
+        callbacks=[
+            tf_keras.callbacks.TensorBoard(logs, write_graph=False),
+            training.PonderCostMaps(images, logs, every=2),
+        ],
+    )
+    pictures, scalars = [], set()
+    for file in logs.rglob("events*"):
+        for event in tf.compat.v1.train.summary_iterator(str(file)):
+            for value in event.summary.value:
+                if value.tag == "ponder_cost_maps":
+                    pictures.append((event.step, value.tensor.string_val[2]))
+                elif value.tag.startswith("epoch_"):
+                    scalars.add(value.tag)
+    assert [step for step, _ in pictures] == [1]
+    assert tf.io.decode_png(pictures[0][1]).shape[2] in (3, 4)
+    assert {"epoch_ponder_cost", "epoch_flops", "epoch_units_block1"} <= scalars

@@ -1,0 +1,71 @@
+import json
+import subprocess
+import sys
+
+import pytest
+import tf_keras
+
+import sact_tf  # noqa: F401 (registers the network with Keras)
+from tools import demo
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo") / "output"
+    demo.run(demo.QUICK, folder)
+    return folder
+
+
+def test_everything_is_there(output):
+    names = {path.name for path in output.iterdir()}
+    assert names == {
+        "recipe.json",
+        "training",
+        "table.md",
+        "results.json",
+        "ponder_cost_maps.png",
+        "accuracy_against_flops.png",
+        "saved_model",
+        "sact.keras",
+    }
+    result = json.loads((output / "results.json").read_text())
+    assert [row["name"] for row in result["rows"]][1] == "SACT"
+    assert 0 <= result["digit_auc"] <= 1
+    assert result["reloaded_model_differs_by"] < 1e-3
+    assert tf_keras.models.load_model(output / "sact.keras").adaptivity == "sact"
+
+
+def test_again_uses_what_is_there(output, monkeypatch):
+    before = json.loads((output / "results.json").read_text())
+
+    def no_training(*args, **kwargs):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(sact_tf.ResNet, "train_step", no_training)
+    after = demo.run(demo.QUICK, output)
+    for old, new in zip(before["rows"], after["rows"], strict=True):
+        assert old["accuracy"] == new["accuracy"] and old["flops"] == new["flops"]
+
+
+def test_another_recipe_is_refused(output):
+    with pytest.raises(ValueError, match="holds the demo of another recipe"):
+        demo.run(demo.Recipe(), output)
+
+
+def tool(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "tools.demo", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_a_folder_of_somebody_elses_is_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("precious")
+    result = tool("--output", str(tmp_path))
+    assert result.returncode == 2
+    assert "is no demo output" in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]

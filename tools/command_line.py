@@ -1,0 +1,29 @@
+"""What all command lines share: errors in one line, sizes of numbers that fit."""
+
+import argparse
+import sys
+from collections.abc import Callable
+
+
+def run(main: Callable[[], None]) -> None:
+    """Runs a tool; what is wrong with its input ends it with one line, not a traceback.
+
+    Exit codes: 2 for bad input, 130 when interrupted.
+    """
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("\nInterrupted. The same command goes on from here.", file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, OSError, RuntimeError) as error:
+        text = " ".join(str(error).split())
+        print(f"error: {text or type(error).__name__}", file=sys.stderr)
+        sys.exit(2)
+
+
+def positive(text: str) -> int:
+    """An argparse type: an integer of at least one."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
+    return value

@@ -1,0 +1,318 @@
+"""The demo: SACT on digit scenes, from nothing to a picture, a table and a SavedModel.
+
+Trains a small plain ResNet on scenes of handwritten digits, then a SACT network from
+its weights; and, to compare with, the plain network for as many epochs more, and a
+plain network of about SACT's FLOPs. What is there already is used again, and what was
+interrupted goes on.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import sys
+import time
+from dataclasses import asdict, dataclass
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+from sklearn.metrics import roc_auc_score
+from tqdm import tqdm
+
+import sact_tf
+from sact_tf import training, visualization
+from sact_tf.checkpoints.transfer import initialize_from
+from sact_tf.data import digit_scenes
+from sact_tf.evaluation import report
+from tools import command_line
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is trained, and for how long.
+
+    The first stage sees small scenes, which are cheap and mostly digit: on large ones
+    alone a network needs many epochs before it finds the digits at all.
+    """
+
+    units: tuple[int, ...] = (2, 4, 6, 2)
+    base_channels: int = 16
+    root_channels: int = 16
+    batch_size: int = 32
+    scenes_per_epoch: int = 5000
+    validation_scenes: int = 1000
+    small_size: int = 64
+    size: int = 128
+    small_epochs: int = 16
+    first_epochs: int = 3
+    second_epochs: int = 6
+    first_rate: float = 0.08
+    second_rate: float = 0.05
+    tau: float = 0.12
+    seed: int = 1
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in an epoch."""
+        return self.scenes_per_epoch // self.batch_size
+
+
+#: For trying the tool out: seconds instead of minutes, and no useful numbers.
+QUICK = Recipe(
+    units=(2, 2, 2, 2),
+    base_channels=4,
+    root_channels=4,
+    batch_size=8,
+    scenes_per_epoch=16,
+    validation_scenes=16,
+    small_epochs=1,
+    first_epochs=1,
+    second_epochs=1,
+)
+
+HALTING_BIASES = (-1.0, -0.5, 0.0, 0.5, 1.0)
+
+
+def main() -> None:
+    """Parses the flags and runs the demo."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.demo",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--output", type=pathlib.Path, default="demo_output", help="output folder"
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="seconds instead of minutes; the numbers mean nothing",
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    flags = parser.parse_args()
+    run(QUICK if flags.quick else Recipe(), flags.output, as_json=flags.json)
+
+
+def run(recipe: Recipe, output: pathlib.Path, *, as_json: bool = False) -> dict:
+    """Runs the demo and writes everything into the output folder."""
+    began = time.monotonic()
+    say = sys.stderr.write if as_json else sys.stdout.write
+    _claim(output, recipe)
+    tf_keras.utils.set_random_seed(recipe.seed)
+    train = _Trainer(recipe, output, say)
+
+    plain = train.network("none")
+    train(plain, "1-plain-small", recipe.small_size, recipe.small_epochs, 1)
+    train(plain, "2-plain", recipe.size, recipe.first_epochs, 1)
+    sact = train.network("sact")
+    initialize_from(sact, plain)
+    train(sact, "3-sact", recipe.size, recipe.second_epochs, 2)
+    longer = train.network("none")
+    initialize_from(longer, plain)
+    train(longer, "4-plain-as-long", recipe.size, recipe.second_epochs, 2)
+
+    say("\nEvaluating on scenes of digits that were never seen in training\n")
+    scenes = _validation_scenes(recipe)
+    names = ["plain", "SACT", "plain, same FLOPs"]
+    rows = [report.evaluate(sact, _pairs(scenes, "SACT"), names[1])]
+    # The paper's baseline: SACT's average units, rounded (section 4.1).
+    matched = tuple(max(1, round(mean)) for mean in rows[0].units)
+    baseline = train.network("none", matched)
+    initialize_from(baseline, plain)
+    train(baseline, "5-plain-same-flops", recipe.size, recipe.second_epochs, 2)
+    rows.insert(0, report.evaluate(longer, _pairs(scenes, "plain"), names[0]))
+    rows.append(report.evaluate(baseline, _pairs(scenes, "baseline"), names[2]))
+    models = [longer, sact, baseline]
+    speeds = report.images_per_second(models, scenes[0]["image"])
+    rows = [
+        report.Row(**{**row.as_dict(), "images_per_second": speed})
+        for row, speed in zip(rows, speeds, strict=True)
+    ]
+    curve = [
+        report.evaluate(sact, _pairs(scenes, f"halting bias {bias}"), "SACT", bias)
+        for bias in HALTING_BIASES
+    ]
+    auc = digit_auc(sact, scenes)
+
+    say("\nDrawing and exporting\n")
+    shown = scenes[0]["image"][:6]
+    figure = visualization.ponder_cost_maps(shown, sact.introspect(shown))
+    visualization.save(figure, output / "ponder_cost_maps.png")
+    points = [
+        {**row.as_dict(), "curve": "SACT, halting bias -1 to 1"} for row in curve
+    ] + [rows[0].as_dict(), rows[2].as_dict()]
+    figure = visualization.accuracy_against_flops(points)
+    visualization.save(figure, output / "accuracy_against_flops.png")
+    difference = _export(sact, output, scenes[0]["image"])
+
+    table = report.markdown_table(rows)
+    (output / "table.md").write_text(table + "\n", encoding="utf-8")
+    result = {
+        "rows": [row.as_dict() for row in rows],
+        "halting_bias_curve": [
+            {"halting_bias": bias, **row.as_dict()}
+            for bias, row in zip(HALTING_BIASES, curve, strict=True)
+        ],
+        "share_of_flops": rows[1].flops / rows[0].flops,
+        "digit_auc": auc,
+        "reloaded_model_differs_by": difference,
+        "seconds": time.monotonic() - began,
+    }
+    _write_json(output / "results.json", result)
+    if as_json:
+        print(json.dumps(result, indent=1))
+    say(
+        f"""
+{table}
+
+SACT needs {100 * result["share_of_flops"]:.1f} % of the plain network's FLOPs.
+Its ponder cost map separates digits from background with a ROC AUC of {auc:.3f}.
+The reloaded SavedModel differs from the network by at most {difference:.1e}.
+({rows[0].num_images} validation scenes; {result["seconds"]:.0f} seconds.)
+
+Where things are, in {output}/:
+  ponder_cost_maps.png        scenes beside where the network spent its time
+  accuracy_against_flops.png  what the FLOPs buy
+  table.md, results.json      the numbers
+  saved_model/, sact.keras    the SACT network, to serve and to go on with
+  training/                   checkpoints; `tensorboard --logdir` shows the curves
+"""
+    )
+    return result
+
+
+class _Trainer:
+    """Makes the networks and trains them in stages that are kept on disk."""
+
+    def __init__(self, recipe, output, say):
+        self._recipe, self._output, self._say = recipe, output, say
+        self._validation = digit_scenes.dataset(
+            "validation", 50, num_scenes=min(200, recipe.validation_scenes)
+        ).cache()
+        self._shown = next(iter(self._validation))[0][:4]
+
+    def network(self, adaptivity, units=None):
+        recipe = self._recipe
+        return sact_tf.ResNet(
+            units=units or recipe.units,
+            adaptivity=adaptivity,
+            num_classes=digit_scenes.NUM_CLASSES,
+            base_channels=recipe.base_channels,
+            root_channels=recipe.root_channels,
+            tau=recipe.tau,
+            # Statistics of a few hundred steps, not of the many that ImageNet takes.
+            batch_norm_momentum=0.97,
+        )
+
+    def __call__(self, model, name, size, epochs, stage):
+        recipe = self._recipe
+        rate = recipe.first_rate if stage == 1 else recipe.second_rate
+        self._say(f"\n{name}: {epochs} epochs on scenes of {size} x {size}\n")
+        model.compile(
+            tf_keras.optimizers.SGD(
+                tf_keras.optimizers.schedules.CosineDecay(
+                    rate, epochs * recipe.steps_per_epoch
+                ),
+                momentum=0.9,
+                nesterov=True,
+                global_clipnorm=5.0,
+            ),
+            tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            ["accuracy"],
+        )
+        # Every stage has scenes of its own; those of one stage are the same for all.
+        first_scene = (stage * 2 + (size == recipe.size)) * 10**7
+
+        def scenes(step):
+            return digit_scenes.dataset(
+                "train",
+                recipe.batch_size,
+                start=first_scene + step * recipe.batch_size,
+                seed=recipe.seed,
+                size=size,
+            )
+
+        directory = self._output / "training" / name
+        logs = str(directory / "logs")
+        callbacks = [tf_keras.callbacks.TensorBoard(logs, write_graph=False)]
+        if model.adaptivity != "none":
+            callbacks.append(training.PonderCostMaps(self._shown, logs))
+        training.fit(
+            model,
+            scenes,
+            epochs=epochs,
+            steps_per_epoch=recipe.steps_per_epoch,
+            directory=directory,
+            validation_data=self._validation if size == recipe.size else None,
+            callbacks=callbacks,
+        )
+
+
+def digit_auc(model, scenes: list[dict]) -> float:
+    """ROC AUC of the ponder cost as a detector of digit pixels, over all pixels."""
+    costs, digits = [], []
+    for scene in scenes:
+        record = model.introspect(scene["image"])
+        costs.append(np.ravel(record["ponder_cost_map"]))
+        digits.append(np.ravel(scene["digit_mask"]))
+    return float(roc_auc_score(np.concatenate(digits), np.concatenate(costs)))
+
+
+def _validation_scenes(recipe):
+    dataset = digit_scenes.dataset(
+        "validation",
+        min(100, recipe.validation_scenes),
+        num_scenes=recipe.validation_scenes,
+        size=recipe.size,
+        supervised=False,
+    )
+    return list(dataset.as_numpy_iterator())
+
+
+def _pairs(scenes, name):
+    for scene in tqdm(scenes, desc=name, unit="batch", leave=False):
+        yield scene["image"], scene["label"]
+
+
+def _export(model, output, images):
+    """Saves the network, loads it again, and returns how far the logits are apart."""
+    model.save(output / "sact.keras")
+    model.save(output / "saved_model")
+    reloaded = tf.saved_model.load(str(output / "saved_model"))
+    logits = model(images, training=False)
+    difference = float(tf.reduce_max(tf.abs(reloaded(images, training=False) - logits)))
+    if difference > 1e-3:
+        raise RuntimeError(
+            f"The reloaded SavedModel gives other logits, off by {difference}"
+        )
+    return difference
+
+
+def _claim(output, recipe):
+    """Makes the output folder ours, unless it holds the demo of another recipe."""
+    path = output / "recipe.json"
+    ours = json.loads(json.dumps(asdict(recipe)))
+    if path.exists():
+        if json.loads(path.read_text(encoding="utf-8")) != ours:
+            raise ValueError(
+                f"{output} holds the demo of another recipe. Give another --output, or "
+                "move that one away"
+            )
+        return
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise ValueError(
+            f"{output} exists and is no demo output. Give another --output"
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    _write_json(path, ours)
+
+
+def _write_json(path, content):
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    command_line.run(main)
