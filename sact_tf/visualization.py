@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 _COLOURS = "viridis"
@@ -27,10 +28,7 @@ def ponder_cost_maps(images: np.ndarray, record: dict, titles=None) -> Figure:
     blocks = [np.asarray(block["ponder_cost"]) for block in record["blocks"]]
     blocks = [b if b.ndim == 3 else b[:, np.newaxis, np.newaxis] for b in blocks]
     rows, columns = len(images), 2 + len(blocks)
-    scales = [
-        {"vmin": total.min(), "vmax": total.max()},
-        {"vmin": min(b.min() for b in blocks), "vmax": max(b.max() for b in blocks)},
-    ]
+    total_scale, block_scale = _scale([total]), _scale(blocks)
     figure = _figure(1.9 * columns + 1.2, 1.9 * rows + 0.5)
     axes = figure.subplots(rows, columns, squeeze=False)
     names = ["", "total", *(block["name"] for block in record["blocks"])]
@@ -40,14 +38,14 @@ def ponder_cost_maps(images: np.ndarray, record: dict, titles=None) -> Figure:
         axes[row, 0].imshow(_displayable(images[row]))
         if titles is not None:
             axes[row, 0].set_title(titles[row], fontsize=9)
-        shown = axes[row, 1].imshow(total[row], cmap=_COLOURS, **scales[0])
+        shown = axes[row, 1].imshow(total[row], cmap=_COLOURS, norm=total_scale)
         size = images.shape[1:3]
         for axis, block in zip(axes[row, 2:], blocks, strict=True):
             shown_block = axis.imshow(
                 block[row],
                 cmap=_COLOURS,
                 extent=(0, size[1], size[0], 0),
-                **scales[1],
+                norm=block_scale,
             )
     for axis in axes.flat:
         axis.set_xticks([])
@@ -99,6 +97,11 @@ def to_array(figure: Figure) -> np.ndarray:
     buffer = io.BytesIO()
     save(figure, buffer)
     return np.asarray(Image.open(buffer).convert("RGB"))
+
+
+def _scale(maps):
+    low, high = min(m.min() for m in maps), max(m.max() for m in maps)
+    return Normalize(low, high if high > low else low + 1.0)
 
 
 def _figure(width, height):

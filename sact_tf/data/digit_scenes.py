@@ -234,6 +234,9 @@ def _draw(glyphs, corners, sides, size):
     samples = offsets / sides * _SIDE - 0.5
     distance = samples[..., tf.newaxis] - tf.range(_SIDE, dtype=tf.float32)
     weights = tf.maximum(1.0 - tf.abs(distance), 0.0)  # [N, 2, S, 8]
+    # Interpolation fades out beyond the glyph's sides; objects keep within them.
+    inside = (offsets >= 0) & (offsets <= sides)
+    weights *= tf.cast(inside, tf.float32)[..., tf.newaxis]
     drawn = tf.matmul(tf.matmul(weights[:, 0], glyphs), weights[:, 1], transpose_b=True)
     return tf.minimum(_STRENGTH * drawn, 1.0)
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 import tf_keras
 
-import sact_tf  # noqa: F401 (registers the network with Keras)
+import sact_tf
 from tools import demo
 
 
