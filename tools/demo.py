@@ -7,7 +7,10 @@ interrupted goes on.
 """
 
 import argparse
+import functools
+import itertools
 import json
+import math
 import os
 import pathlib
 import sys
@@ -34,24 +37,23 @@ from tools import command_line
 class Recipe:
     """What is trained, and for how long.
 
-    The first stage sees small scenes, which are cheap and mostly digit: on large ones
-    alone a network needs many epochs before it finds the digits at all.
+    A phase is (size of the scenes, epochs). Training begins on small scenes, which are
+    cheap and mostly digit: on large ones alone a network needs many epochs before it
+    finds the digits at all.
     """
 
-    units: tuple[int, ...] = (2, 4, 6, 2)
+    units: tuple[int, ...] = (2, 5, 6, 2)
     base_channels: int = 16
     root_channels: int = 16
     batch_size: int = 32
     scenes_per_epoch: int = 5000
     validation_scenes: int = 1000
-    small_size: int = 64
     size: int = 128
-    small_epochs: int = 16
-    first_epochs: int = 3
-    second_epochs: int = 6
+    first_phases: tuple[tuple[int, int], ...] = ((64, 18), (96, 2))
+    second_phases: tuple[tuple[int, int], ...] = ((96, 6), (128, 3))
     first_rate: float = 0.08
-    second_rate: float = 0.05
-    tau: float = 0.12
+    second_rate: float = 0.06
+    tau: float = 0.09
     seed: int = 1
 
     @property
@@ -68,12 +70,11 @@ QUICK = Recipe(
     batch_size=8,
     scenes_per_epoch=16,
     validation_scenes=16,
-    small_epochs=1,
-    first_epochs=1,
-    second_epochs=1,
+    first_phases=((64, 1),),
+    second_phases=((128, 1),),
 )
 
-HALTING_BIASES = (-1.0, -0.5, 0.0, 0.5, 1.0)
+HALTING_BIASES = (-4.0, -2.0, 0.0, 2.0, 4.0)
 
 
 def main() -> None:
@@ -99,30 +100,30 @@ def main() -> None:
 def run(recipe: Recipe, output: pathlib.Path, *, as_json: bool = False) -> dict:
     """Runs the demo and writes everything into the output folder."""
     began = time.monotonic()
+    # Networks of many shapes in one process: TensorFlow warns of retracing.
+    tf.get_logger().setLevel("ERROR")
     say = sys.stderr.write if as_json else sys.stdout.write
     _claim(output, recipe)
     tf_keras.utils.set_random_seed(recipe.seed)
     train = _Trainer(recipe, output, say)
 
     plain = train.network("none")
-    train(plain, "1-plain-small", recipe.small_size, recipe.small_epochs, 1)
-    train(plain, "2-plain", recipe.size, recipe.first_epochs, 1)
+    train(plain, "1-plain", recipe.first_phases, recipe.first_rate)
     sact = train.network("sact")
     initialize_from(sact, plain)
-    train(sact, "3-sact", recipe.size, recipe.second_epochs, 2)
+    second = (recipe.second_phases, recipe.second_rate)
+    train(sact, "2-sact", *second)
     longer = train.network("none")
     initialize_from(longer, plain)
-    train(longer, "4-plain-as-long", recipe.size, recipe.second_epochs, 2)
+    train(longer, "3-plain-as-long", *second)
 
     say("\nEvaluating on scenes of digits that were never seen in training\n")
     scenes = _validation_scenes(recipe)
     names = ["plain", "SACT", "plain, same FLOPs"]
     rows = [report.evaluate(sact, _pairs(scenes, "SACT"), names[1])]
-    # The paper's baseline: SACT's average units, rounded (section 4.1).
-    matched = tuple(max(1, round(mean)) for mean in rows[0].units)
-    baseline = train.network("none", matched)
+    baseline = train.network("none", matched_units(longer, scenes[0]["image"], rows[0]))
     initialize_from(baseline, plain)
-    train(baseline, "5-plain-same-flops", recipe.size, recipe.second_epochs, 2)
+    train(baseline, "4-plain-same-flops", *second)
     rows.insert(0, report.evaluate(longer, _pairs(scenes, "plain"), names[0]))
     rows.append(report.evaluate(baseline, _pairs(scenes, "baseline"), names[2]))
     models = [longer, sact, baseline]
@@ -142,7 +143,7 @@ def run(recipe: Recipe, output: pathlib.Path, *, as_json: bool = False) -> dict:
     figure = visualization.ponder_cost_maps(shown, sact.introspect(shown))
     visualization.save(figure, output / "ponder_cost_maps.png")
     points = [
-        {**row.as_dict(), "curve": "SACT, halting bias -1 to 1"} for row in curve
+        {**row.as_dict(), "curve": "SACT, halting bias -4 to 4"} for row in curve
     ] + [rows[0].as_dict(), rows[2].as_dict()]
     figure = visualization.accuracy_against_flops(points)
     visualization.save(figure, output / "accuracy_against_flops.png")
@@ -207,10 +208,9 @@ class _Trainer:
             batch_norm_momentum=0.97,
         )
 
-    def __call__(self, model, name, size, epochs, stage):
+    def __call__(self, model, name, phases, rate):
         recipe = self._recipe
-        rate = recipe.first_rate if stage == 1 else recipe.second_rate
-        self._say(f"\n{name}: {epochs} epochs on scenes of {size} x {size}\n")
+        epochs = sum(epochs for _, epochs in phases)
         model.compile(
             tf_keras.optimizers.SGD(
                 tf_keras.optimizers.schedules.CosineDecay(
@@ -223,32 +223,58 @@ class _Trainer:
             tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             ["accuracy"],
         )
-        # Every stage has scenes of its own; those of one stage are the same for all.
-        first_scene = (stage * 2 + (size == recipe.size)) * 10**7
-
-        def scenes(step):
-            return digit_scenes.dataset(
-                "train",
-                recipe.batch_size,
-                start=first_scene + step * recipe.batch_size,
-                seed=recipe.seed,
-                size=size,
+        for number, (size, epochs) in enumerate(phases):
+            self._say(f"\n{name}: {epochs} epochs on scenes of {size} x {size}\n")
+            directory = self._output / "training" / name / f"{number + 1}-{size}"
+            logs = str(directory / "logs")
+            callbacks = [tf_keras.callbacks.TensorBoard(logs, write_graph=False)]
+            if model.adaptivity != "none":
+                callbacks.append(training.PonderCostMaps(self._shown, logs))
+            training.fit(
+                model,
+                functools.partial(self._scenes, size, number),
+                epochs=epochs,
+                steps_per_epoch=recipe.steps_per_epoch,
+                directory=directory,
+                validation_data=self._validation if size == recipe.size else None,
+                callbacks=callbacks,
             )
 
-        directory = self._output / "training" / name
-        logs = str(directory / "logs")
-        callbacks = [tf_keras.callbacks.TensorBoard(logs, write_graph=False)]
-        if model.adaptivity != "none":
-            callbacks.append(training.PonderCostMaps(self._shown, logs))
-        training.fit(
-            model,
-            scenes,
-            epochs=epochs,
-            steps_per_epoch=recipe.steps_per_epoch,
-            directory=directory,
-            validation_data=self._validation if size == recipe.size else None,
-            callbacks=callbacks,
+    def _scenes(self, size, phase, step):
+        recipe = self._recipe
+        # No scene is seen twice: phases and sizes begin far from each other.
+        first = (phase * 1000 + size) * 10**6
+        return digit_scenes.dataset(
+            "train",
+            recipe.batch_size,
+            start=first + step * recipe.batch_size,
+            seed=recipe.seed,
+            size=size,
         )
+
+
+def matched_units(plain, images, row: report.Row) -> tuple[int, ...]:
+    """Units of the plain network whose FLOPs are nearest to those of an adaptive one.
+
+    As the paper does for its baselines, the adaptive network's average units are
+    rounded (section 4.1): up or down in each block, so that the FLOPs agree best.
+    """
+    record = plain.introspect(images[:1])
+    full = int(record["flops"][0])
+    positions = [
+        block["output"].shape[1:3].num_elements() for block in record["blocks"]
+    ]
+    costs = [
+        int(block.units[-1].flops(here, here))
+        for block, here in zip(plain.blocks, positions, strict=True)
+    ]
+
+    def distance(units):
+        fewer = [have - count for have, count in zip(plain.units, units, strict=True)]
+        return abs(full - np.dot(fewer, costs) - row.flops)
+
+    rounded = [sorted({int(mean), math.ceil(mean)}) for mean in row.units]
+    return min(itertools.product(*rounded), key=distance)
 
 
 def digit_auc(model, scenes: list[dict]) -> float:

@@ -72,21 +72,36 @@ def scenes(
         )
     if not 64 <= size <= 400:
         raise ValueError(f"size must be 64 to 400 pixels. Received: size={size}")
-    salt = list(SPLITS).index(split)
-    draw = functools.partial(
-        _scene, split=split, seed=(seed, salt), max_digits=max_digits, size=size
-    )
-    return tf.map_fn(
-        draw,
-        tf.cast(indices, tf.int64),
-        fn_output_signature={
-            "image": tf.TensorSpec([size, size, 3], tf.float32),
-            "label": tf.TensorSpec([], tf.int32),
-            "boxes": tf.TensorSpec([max_digits, 4], tf.float32),
-            "classes": tf.TensorSpec([max_digits], tf.int32),
-            "digit_mask": tf.TensorSpec([size, size], tf.bool),
-        },
-    )
+    uniform = _Uniform(indices, seed * len(SPLITS) + list(SPLITS).index(split))
+    digits, labels = _digits()
+
+    # Objects are the digits, then the fragments; they stand clear of each other.
+    objects = max_digits + NUM_FRAGMENTS
+    number = tf.range(objects)
+    count = uniform.integers([1], 1, max_digits + 1)
+    wanted = (number < count) | (number >= max_digits)
+    which = uniform.integers([objects], *SPLITS[split])
+    sizes = DIGIT_SIZES if max_digits == 1 else DETECTION_DIGIT_SIZES
+    sides = uniform.floats([objects], *sizes)
+    corners, placed = _places(uniform, sides, wanted, size)
+
+    glyphs = tf.gather(digits, which)
+    fragments = glyphs[:, max_digits:] * _fragment_masks(uniform)
+    glyphs = tf.concat([glyphs[:, :max_digits], fragments], axis=1)
+    glyphs *= tf.cast(placed, tf.float32)[..., tf.newaxis, tf.newaxis]
+    opacity = _draw(glyphs, corners, sides, size)
+    image = _background(uniform, size)
+    image = _paint(image, opacity, _colours(uniform, image, opacity))
+
+    ink = opacity[:, :max_digits] >= _INK
+    classes = tf.where(placed, tf.gather(labels, which), -1)[:, :max_digits]
+    return {
+        "image": image / 127.5 - 1.0,
+        "label": classes[:, 0],
+        "boxes": _tight_boxes(ink),
+        "classes": classes,
+        "digit_mask": tf.reduce_any(ink, axis=1),
+    }
 
 
 def dataset(
@@ -134,148 +149,124 @@ def dataset(
     return batches.prefetch(2)
 
 
-def _scene(index, *, split, seed, max_digits, size):
-    digits, labels = _digits()
-    first, last = SPLITS[split]
-    uniform = _Uniform(index, seed)
-
-    # Objects are digits first, then fragments; fragments are painted first.
-    count = uniform.integers(1, 1, max_digits + 1)[0]
-    which = uniform.integers(max_digits + NUM_FRAGMENTS, first, last)
-    sizes = DIGIT_SIZES if max_digits == 1 else DETECTION_DIGIT_SIZES
-    sides = uniform.floats(max_digits + NUM_FRAGMENTS, *sizes)
-    wanted = tf.range(max_digits + NUM_FRAGMENTS) < count
-    wanted |= tf.range(max_digits + NUM_FRAGMENTS) >= max_digits
-    corners, placed = _places(uniform, sides, wanted, size)
-
-    glyphs = tf.gather(digits, which)
-    fragments = glyphs[max_digits:] * _fragment_masks(uniform)
-    opacity = _draw(
-        tf.concat([glyphs[:max_digits], fragments], axis=0), corners, sides, size
-    )
-    opacity *= tf.cast(placed, tf.float32)[:, tf.newaxis, tf.newaxis]
-    image = _background(uniform, size)
-    image = _paint(image, opacity, _colours(uniform, image, opacity))
-
-    ink = opacity[:max_digits] >= _INK
-    classes = tf.where(placed, tf.gather(labels, which), -1)[:max_digits]
-    return {
-        "image": image / 127.5 - 1.0,
-        "label": classes[0],
-        "boxes": _tight_boxes(ink),
-        "classes": classes,
-        "digit_mask": tf.reduce_any(ink, axis=0),
-    }
-
-
 class _Uniform:
-    """Random numbers that depend on the scene and on the order of the calls alone."""
+    """Random numbers for every scene of a batch, handed out one after the other.
 
-    def __init__(self, index, seed):
-        base = tf.constant([seed[0], seed[1]], tf.int64)
-        self._seed = tf.stack([base[0] * 2 + base[1], index])
-        self._calls = 0
+    Those of a scene depend on its number and on the salt alone.
+    """
+
+    _SUPPLY = 512  # numbers a scene may use; more than the largest takes
+
+    def __init__(self, indices, salt):
+        indices = tf.cast(indices, tf.int64)
+        self._numbers = tf.map_fn(
+            lambda index: tf.random.stateless_uniform(
+                [self._SUPPLY], tf.stack([tf.constant(salt, tf.int64), index])
+            ),
+            indices,
+            fn_output_signature=tf.TensorSpec([self._SUPPLY], tf.float32),
+        )
+        self._used = 0
 
     def floats(self, shape, low, high):
-        self._calls += 1
-        seed = tf.random.experimental.stateless_fold_in(self._seed, self._calls)
-        shape = [shape] if isinstance(shape, int) else shape
-        return tf.random.stateless_uniform(shape, seed, low, high)
+        """[B, *shape], from low to high."""
+        start, self._used = self._used, self._used + int(np.prod(shape))
+        numbers = self._numbers[:, start : self._used]
+        return tf.reshape(numbers, [-1, *shape]) * (high - low) + low
 
     def integers(self, shape, low, high):
-        """From low to high - 1."""
-        numbers = tf.cast(
-            tf.floor(self.floats(shape, 0.0, 1.0) * (high - low)), "int32"
-        )
+        """[B, *shape], from low to high - 1."""
+        numbers = tf.cast(tf.floor(self.floats(shape, 0.0, high - low)), tf.int32)
         return tf.minimum(numbers + low, high - 1)
 
 
 def _places(uniform, sides, wanted, size):
-    """Top left corners that keep objects clear of each other.
+    """Top left corners [B, N, 2] that keep objects clear of each other.
 
     Those that find no place in a number of tries, or are not wanted, are not placed.
     """
-    count = int(sides.shape[0])
-    tries = uniform.floats((count, _PLACES, 2), 0.0, 1.0)
-    tries *= size - sides[:, tf.newaxis, tf.newaxis]
-    corners, placed = [tries[0, 0]], [tf.constant(True)]
+    count = int(sides.shape[1])
+    tries = uniform.floats([count, _PLACES, 2], 0.0, 1.0)
+    tries *= size - sides[..., tf.newaxis, tf.newaxis]
+    corners, placed = [tries[:, 0, 0]], [wanted[:, 0]]
     for mine in range(1, count):
-        others = tf.stack(corners)[:, tf.newaxis]  # [others, 1, 2]
-        reach = tf.stack(sides[:mine])[:, tf.newaxis, tf.newaxis]
-        apart = (tries[mine] >= others + reach) | (tries[mine] + sides[mine] <= others)
-        clear = tf.reduce_any(apart, axis=-1) | ~tf.stack(placed)[:, tf.newaxis]
-        clear = tf.reduce_all(clear, axis=0)
-        corners.append(tries[mine, tf.argmax(tf.cast(clear, tf.int32))])
-        placed.append(tf.reduce_any(clear) & wanted[mine])
-    return tf.stack(corners), tf.stack(placed)
+        others = tf.stack(corners, axis=1)[:, :, tf.newaxis]  # [B, others, 1, 2]
+        reach = sides[:, :mine, tf.newaxis, tf.newaxis]
+        low = tries[:, tf.newaxis, mine]  # [B, 1, places, 2]
+        high = low + sides[:, mine, tf.newaxis, tf.newaxis, tf.newaxis]
+        clear = tf.reduce_any((low >= others + reach) | (high <= others), axis=-1)
+        clear |= ~tf.stack(placed, axis=1)[..., tf.newaxis]
+        clear = tf.reduce_all(clear, axis=1)  # [B, places]
+        first = tf.argmax(tf.cast(clear, tf.int32), axis=1)
+        corners.append(tf.gather(tries[:, mine], first, batch_dims=1))
+        placed.append(tf.reduce_any(clear, axis=1) & wanted[:, mine])
+    return tf.stack(corners, axis=1), tf.stack(placed, axis=1)
 
 
 def _fragment_masks(uniform):
-    """Rectangles that leave a third to a half of a digit's rows and columns."""
-    starts = uniform.integers((NUM_FRAGMENTS, 2), 0, 5)
-    lengths = uniform.integers((NUM_FRAGMENTS, 2), 3, 5)
+    """Rectangles of three or four of a digit's eight rows and columns."""
+    starts = uniform.integers([NUM_FRAGMENTS, 2, 1], 0, 5)
+    lengths = uniform.integers([NUM_FRAGMENTS, 2, 1], 3, 5)
     line = tf.range(_SIDE)
-    inside = (line >= starts[..., tf.newaxis]) & (
-        line < (starts + lengths)[..., tf.newaxis]
-    )
-    inside = tf.cast(inside, tf.float32)
-    return inside[:, 0, :, tf.newaxis] * inside[:, 1, tf.newaxis, :]
+    inside = tf.cast((line >= starts) & (line < starts + lengths), tf.float32)
+    return inside[:, :, 0, :, tf.newaxis] * inside[:, :, 1, tf.newaxis, :]
 
 
 def _draw(glyphs, corners, sides, size):
-    """Enlarges glyphs bilinearly onto the canvas: [N, 8, 8] -> [N, S, S].
+    """Enlarges glyphs bilinearly onto the canvas: [B, N, 8, 8] -> [B, N, S, S].
 
     Bilinear interpolation is a product with a matrix on either side: row p of the
     matrix holds the weights of the eight samples at pixel p.
     """
     pixels = tf.range(size, dtype=tf.float32) + 0.5
-    offsets = pixels - corners[..., tf.newaxis]  # [N, 2, S]
-    sides = sides[:, tf.newaxis, tf.newaxis]
+    offsets = pixels - corners[..., tf.newaxis]  # [B, N, 2, S]
+    sides = sides[..., tf.newaxis, tf.newaxis]
     samples = offsets / sides * _SIDE - 0.5
     distance = samples[..., tf.newaxis] - tf.range(_SIDE, dtype=tf.float32)
-    weights = tf.maximum(1.0 - tf.abs(distance), 0.0)  # [N, 2, S, 8]
+    weights = tf.maximum(1.0 - tf.abs(distance), 0.0)  # [B, N, 2, S, 8]
     # Interpolation fades out beyond the glyph's sides; objects keep within them.
     inside = (offsets >= 0) & (offsets <= sides)
     weights *= tf.cast(inside, tf.float32)[..., tf.newaxis]
-    drawn = tf.matmul(tf.matmul(weights[:, 0], glyphs), weights[:, 1], transpose_b=True)
+    rows, columns = weights[:, :, 0], weights[:, :, 1]
+    drawn = tf.matmul(tf.matmul(rows, glyphs), columns, transpose_b=True)
     return tf.minimum(_STRENGTH * drawn, 1.0)
 
 
 def _background(uniform, size):
-    """A random square of a photograph, at up to 1.6 times the pixels, resized."""
-    photographs = tf.constant(_photographs())
-    which = uniform.integers(1, 0, photographs.shape[0])[0]
-    height, width = photographs.shape[1:3]
-    side = tf.cast(uniform.floats(1, size, min(1.6 * size, height))[0], tf.int32)
-    place = uniform.floats(2, 0.0, 1.0)
-    top = tf.cast(place[0] * tf.cast(height - side, tf.float32), tf.int32)
-    left = tf.cast(place[1] * tf.cast(width - side, tf.float32), tf.int32)
-    crop = tf.slice(photographs[which], [top, left, 0], [side, side, 3])
-    crop = tf.image.resize(crop, [size, size])
-    return tf.image.stateless_random_flip_left_right(
-        crop, tf.cast(uniform.floats(2, 0.0, 1e6), tf.int32)
+    """Random squares of the photographs, up to 1.6 times as large, some mirrored."""
+    photographs = _photographs()
+    scale = np.array(photographs.shape[1:3], np.float32) - 1.0
+    side = uniform.floats([1], size, min(1.6 * size, photographs.shape[1]))
+    corner = uniform.floats([2], 0.0, 1.0) * (scale + 1.0 - side)
+    low, high = corner / scale, (corner + side - 1.0) / scale
+    mirrored = uniform.floats([1], 0.0, 1.0) < 0.5
+    left = tf.where(mirrored, high[:, 1:], low[:, 1:])
+    right = tf.where(mirrored, low[:, 1:], high[:, 1:])
+    return tf.image.crop_and_resize(
+        photographs,
+        tf.concat([low[:, :1], left, high[:, :1], right], axis=1),
+        uniform.integers([], 0, len(photographs)),
+        [size, size],
     )
 
 
 def _colours(uniform, image, opacity):
-    """Random colours that stand out: light on dark, or dark on light."""
+    """Random colours [B, N, 3] that stand out: light on dark, or dark on light."""
     weight = opacity + 1e-3
-    behind = tf.einsum("nyx,yx->n", weight, tf.reduce_mean(image, axis=-1))
-    behind /= tf.reduce_sum(weight, axis=[1, 2])
-    tint = uniform.floats((opacity.shape[0], 3), 0.0, 110.0)
-    return tf.where(behind[:, tf.newaxis] > 127.5, tint, 255.0 - tint)
+    behind = tf.einsum("bnyx,byx->bn", weight, tf.reduce_mean(image, axis=-1))
+    behind /= tf.reduce_sum(weight, axis=[2, 3])
+    tint = uniform.floats([opacity.shape[1], 3], 0.0, 110.0)
+    return tf.where(behind[..., tf.newaxis] > 127.5, tint, 255.0 - tint)
 
 
 def _paint(image, opacity, colours):
-    """Lays objects over the image, the first on top."""
-    for n in reversed(range(opacity.shape[0])):
-        alpha = opacity[n, :, :, tf.newaxis]
-        image += alpha * (colours[n] - image)
-    return image
+    """Lays objects, which do not overlap, over the image."""
+    covered = tf.reduce_sum(opacity, axis=1)[..., tf.newaxis]
+    return image * (1.0 - covered) + tf.einsum("bnyx,bnc->byxc", opacity, colours)
 
 
 def _tight_boxes(ink):
-    """Boxes around the true pixels of masks: bool [D, S, S] -> float32 [D, 4]."""
+    """Boxes around the true pixels of masks: bool [B, D, S, S] -> float32 [B, D, 4]."""
 
     def extent(line):
         size = line.shape[-1]
@@ -284,10 +275,10 @@ def _tight_boxes(ink):
         high = tf.reduce_max(tf.where(line, pixels + 1, 0), axis=-1)
         return low, high
 
-    ymin, ymax = extent(tf.reduce_any(ink, axis=2))
-    xmin, xmax = extent(tf.reduce_any(ink, axis=1))
+    ymin, ymax = extent(tf.reduce_any(ink, axis=3))
+    xmin, xmax = extent(tf.reduce_any(ink, axis=2))
     boxes = tf.cast(tf.stack([ymin, xmin, ymax, xmax], axis=-1), tf.float32)
-    return boxes * tf.cast(tf.reduce_any(ink, axis=[1, 2]), tf.float32)[:, tf.newaxis]
+    return boxes * tf.cast(ymax > 0, tf.float32)[..., tf.newaxis]
 
 
 @functools.cache

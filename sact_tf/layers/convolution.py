@@ -69,10 +69,27 @@ class Convolution(tf_keras.layers.Conv2D):
         if inputs.shape.rank == 2:
             outputs = tf.matmul(inputs, self.kernel[0, 0])
             return outputs if self.bias is None else outputs + self.bias
+        if self.kernel_size == (3, 3) and self.filters == 1 and self.strides == (1, 1):
+            return self._single_output(inputs)
         if self._margin:
             side = [self._margin] * 2
             inputs = tf.pad(inputs, [[0, 0], side, side, [0, 0]])
         return super().call(inputs)
+
+    def _single_output(self, inputs):
+        """The 3x3 convolution with one output channel, without nine-fold copies of C.
+
+        Every position is projected onto nine numbers, one for each place in the kernel;
+        then each position adds up nine neighbours' numbers. Several times faster than
+        the general convolution, whose matrix product would have one column.
+        """
+        kernel = tf.reshape(self.kernel, [1, 1, 9, self.kernel.shape[2]])
+        projections = tf.nn.conv2d(
+            inputs, tf.transpose(kernel, [0, 1, 3, 2]), 1, "VALID"
+        )
+        gather = tf.reshape(tf.eye(9, dtype=inputs.dtype), [3, 3, 9, 1])
+        outputs = tf.nn.conv2d(projections, gather, 1, "SAME")
+        return outputs if self.bias is None else outputs + self.bias
 
     def flops(self, positions) -> tf.Tensor:
         """FLOPs at a number of output positions: int64 of the shape of `positions`."""
