@@ -235,19 +235,18 @@ def _draw(glyphs, corners, sides, size):
 def _background(uniform, size):
     """Random squares of the photographs, up to 1.6 times as large, some mirrored."""
     photographs = _photographs()
-    scale = np.array(photographs.shape[1:3], np.float32) - 1.0
-    side = uniform.floats([1], size, min(1.6 * size, photographs.shape[1]))
-    corner = uniform.floats([2], 0.0, 1.0) * (scale + 1.0 - side)
-    low, high = corner / scale, (corner + side - 1.0) / scale
+    count, height, width, _ = photographs.shape
+    side = uniform.floats([1], size, min(1.6 * size, height))
+    corner = uniform.floats([2], 0.0, 1.0) * ((height, width) - side)
+    pixels = (tf.range(size, dtype=tf.float32) + 0.5) / size
     mirrored = uniform.floats([1], 0.0, 1.0) < 0.5
-    left = tf.where(mirrored, high[:, 1:], low[:, 1:])
-    right = tf.where(mirrored, low[:, 1:], high[:, 1:])
-    return tf.image.crop_and_resize(
-        photographs,
-        tf.concat([low[:, :1], left, high[:, :1], right], axis=1),
-        uniform.integers([], 0, len(photographs)),
-        [size, size],
-    )
+    rows = tf.cast(corner[:, :1] + side * pixels, tf.int32)
+    columns = corner[:, 1:] + side * tf.where(mirrored, 1.0 - pixels, pixels)
+    columns = tf.cast(columns, tf.int32)
+    # Nearest neighbour: which photograph, which row, which column, as one number.
+    first = uniform.integers([1], 0, count) * (height * width)
+    index = (first + rows * width)[:, :, tf.newaxis] + columns[:, tf.newaxis, :]
+    return tf.cast(tf.gather(photographs.reshape(-1, 3), index), tf.float32)
 
 
 def _colours(uniform, image, opacity):
