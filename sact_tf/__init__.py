@@ -4,9 +4,20 @@ Equations, algorithms, sections and tables named in docstrings are those of Figu
 al., "Spatially Adaptive Computation Time for Residual Networks", CVPR 2017.
 """
 
+import importlib
+
 from sact_tf.checkpoints.authors import load_authors_checkpoint
 from sact_tf.models.resnet import ResNet
 
 __version__ = "0.1.0"
 
 __all__ = ["ResNet", "load_authors_checkpoint"]
+
+_SUBPACKAGES = ("checkpoints", "data", "evaluation", "training", "visualization")
+
+
+def __getattr__(name: str):
+    # `sact_tf.training.fit` after `import sact_tf` alone, without its cost before.
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"sact_tf.{name}")
+    raise AttributeError(f"module 'sact_tf' has no attribute {name!r}")

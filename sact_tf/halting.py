@@ -6,7 +6,7 @@ one decision per image (ACT, decisions of shape [B]) or one per position (SACT,
 
     state = start(shape)
     for each unit of the block:
-        state, probability = step(state, score, epsilon, last=...)
+        state, probability = step(state, score, epsilon)  # score None for the last
         output += probability * features
     state.ponder_cost, state.num_units
 """

@@ -10,6 +10,7 @@ import tensorflow as tf
 import tf_keras
 
 from sact_tf import visualization
+from sact_tf.models.resnet import ResNet
 
 DatasetOrMaker = tf.data.Dataset | Callable[[int], tf.data.Dataset]
 
@@ -40,14 +41,16 @@ def fit(
     in the log of the epoch in which an interrupted run was taken up cover the remaining
     steps of that epoch only.)
 
-    A loss that is not finite stops the run; the last checkpoint from before is kept.
+    A loss that is not finite stops the run, and the network goes back to the last
+    checkpoint from before.
 
     Args:
       model: a compiled model.
-      dataset: batches, at least as many as there are steps in all: either a
-        deterministic tf.data.Dataset, whose first batches are skipped when a run is
-        taken up, or a function that takes the number of the first step and returns the
-        data set from there on (faster, where the data can be addressed).
+      dataset: batches, at least as many as there are steps in all, or exactly as many
+        as in an epoch: either a deterministic tf.data.Dataset, whose first batches are
+        skipped when a run is taken up, or a function that takes the number of the first
+        step and returns the data set from there on (faster, where the data can be
+        addressed).
       epochs: epochs in all.
       steps_per_epoch: batches in an epoch.
       directory: where to keep the state; made if it is not there.
@@ -62,27 +65,53 @@ def fit(
 
     Raises:
       NonFiniteLossError: the loss became NaN or infinite.
-      ValueError: the directory holds the state of another network or optimizer, or a
-        number of steps or epochs is not positive.
+      ValueError: the directory holds the state of a run with another network,
+        optimizer or number of steps; the data set ends too early; a number of steps or
+        epochs is not positive.
     """
-    for name, value in (("epochs", epochs), ("steps_per_epoch", steps_per_epoch)):
+    for name, value in (
+        ("epochs", epochs),
+        ("steps_per_epoch", steps_per_epoch),
+        ("backup_every", 1 if backup_every is None else backup_every),
+    ):
         if value < 1:
             raise ValueError(f"{name} must be at least 1. Received: {name}={value}")
-    if backup_every is not None and backup_every < 1:
-        raise ValueError(f"backup_every must be at least 1. Received: {backup_every}")
+    if not model.optimizer:
+        raise ValueError("The model must be compiled before it can be trained.")
     if verbose == "auto":
         verbose = 1 if sys.stdout.isatty() else 2
-    state = _State(model, os.fspath(directory), steps_per_epoch, backup_every)
+    with model.distribute_strategy.scope():
+        state = _State(model, os.fspath(directory), steps_per_epoch, backup_every)
     state.restore()
-    if state.step < epochs * steps_per_epoch:
+    wanted = epochs * steps_per_epoch
+    if state.step >= wanted:
+        return state.columns()
+    if callable(dataset):
+        remaining = dataset(state.step)
+    else:
+        if dataset.cardinality() == steps_per_epoch:
+            dataset = dataset.repeat()  # One epoch's data, as model.fit takes it.
+        remaining = dataset.skip(state.step)
+    # How tf_keras' own BackupAndRestore tells fit to begin within an epoch.
+    model._training_state = _InitialCounters(state)
+    try:
         model.fit(
-            dataset(state.step) if callable(dataset) else dataset.skip(state.step),
-            initial_epoch=state.step // steps_per_epoch,
+            remaining,
             epochs=epochs,
             steps_per_epoch=steps_per_epoch,
             validation_data=validation_data,
             callbacks=[_Guard(state), *callbacks, _Backup(state)],
             verbose=verbose,
+        )
+    except NonFiniteLossError:
+        state.restore()
+        raise
+    finally:
+        model._training_state = None
+    if state.step < wanted and not model.stop_training:
+        raise ValueError(
+            f"The data set ended at step {state.step}; {epochs} epochs of "
+            f"{steps_per_epoch} steps need {wanted}. Repeat it, or give fewer steps"
         )
     return state.columns()
 
@@ -96,8 +125,6 @@ class _State:
         self.steps_per_epoch = steps_per_epoch
         self.backup_every = backup_every
         self.history = []
-        if not model.optimizer:
-            raise ValueError("The model must be compiled before it can be trained.")
         if hasattr(model.optimizer, "build"):
             model.optimizer.build(model.trainable_variables)
         self._step = tf.Variable(0, dtype=tf.int64, trainable=False)
@@ -107,88 +134,126 @@ class _State:
         self._manager = tf.train.CheckpointManager(
             self._checkpoint, directory, max_to_keep=2
         )
+        self._settings = {
+            "steps_per_epoch": steps_per_epoch,
+            "optimizer": model.optimizer.get_config(),
+        }
+        if isinstance(model, ResNet):
+            self._settings["model"] = {**model.get_config(), "name": None}
+        self._settings = json.loads(json.dumps(self._settings, default=str))
 
     @property
     def step(self) -> int:
+        """Steps taken so far."""
         return int(self._step.numpy())
+
+    @step.setter
+    def step(self, step: int):
+        self._step.assign(step)
 
     @property
     def latest(self) -> str | None:
+        """The last checkpoint, or None."""
         return self._manager.latest_checkpoint
 
-    def advance(self):
-        self._step.assign_add(1)
-
     def restore(self):
+        """Goes back to the last checkpoint, if there is one."""
         if not self.latest:
             return
+        kept = self._read("settings.json", self._settings)
+        others = _differences(kept, self._settings)
+        if others:
+            raise ValueError(
+                f"{self.directory} holds a run with other settings ("
+                f"{', '.join(others[:3])}); choose another directory, or move that one "
+                "away"
+            )
         try:
             status = self._checkpoint.restore(self.latest)
             status.assert_existing_objects_matched()
-        except (AssertionError, ValueError, tf.errors.OpError) as error:
+        except (AssertionError, ValueError) as error:
             raise ValueError(
                 f"{self.directory} holds the state of another network or optimizer; "
                 "choose another directory, or move that one away. "
                 f"({str(error).splitlines()[0]})"
             ) from error
-        if os.path.exists(self._history_path):
-            with open(self._history_path, encoding="utf-8") as file:
-                rows = json.load(file)
-            self.history = rows[: self.step // self.steps_per_epoch]
+        except (tf.errors.OpError, IndexError) as error:
+            raise ValueError(
+                f"{self.latest} cannot be read; is it whole? "
+                f"({str(error).splitlines()[0]})"
+            ) from error
+        rows = self._read("history.json", [])
+        self.history = rows[: self.step // self.steps_per_epoch]
 
     def save(self):
-        """Keeps the state, unless the last update has spoilt the weights."""
-        finite = [
-            tf.reduce_all(tf.math.is_finite(variable))
-            for variable in self.model.trainable_variables
-        ]
-        if not tf.reduce_all(finite):
-            return
-        temporary = f"{self._history_path}.new"
+        """Keeps the state.
+
+        Raises:
+          NonFiniteLossError: the last update has spoilt the weights; what was kept
+            before stays.
+        """
+        for variable in self.model.weights:
+            if variable.dtype.is_floating and not tf.reduce_all(
+                tf.math.is_finite(variable)
+            ):
+                raise NonFiniteLossError(
+                    f"{variable.name} is not finite after step {self.step}, "
+                    f"{self._advice()}"
+                )
         os.makedirs(self.directory, exist_ok=True)
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(self.history, file, indent=1)
-        os.replace(temporary, self._history_path)
+        self._write("settings.json", self._settings)
+        self._write("history.json", self.history)
         self._manager.save(checkpoint_number=self.step)
 
+    def refuse(self, loss):
+        """Raises NonFiniteLossError for a loss."""
+        epoch = (self.step - 1) // self.steps_per_epoch + 1
+        raise NonFiniteLossError(
+            f"The loss became {loss} at step {self.step} (epoch {epoch}), "
+            f"{self._advice()}"
+        )
+
     def columns(self) -> dict[str, list[float]]:
+        """The history by name."""
         names = self.history[0] if self.history else ()
         return {name: [row.get(name) for row in self.history] for name in names}
 
-    @property
-    def _history_path(self):
-        return os.path.join(self.directory, "history.json")
-
-
-class _Guard(tf_keras.callbacks.Callback):
-    """Comes before all other callbacks: counts steps, and stops on a bad loss."""
-
-    def __init__(self, state):
-        super().__init__()
-        self._state = state
-
-    def on_train_begin(self, logs=None):
-        # How tf_keras' own BackupAndRestore tells fit to begin within an epoch.
-        self.model._training_state = _InitialCounters(self._state)
-
-    def on_train_end(self, logs=None):
-        self.model._training_state = None
-
-    def on_train_batch_end(self, batch, logs=None):
-        self._state.advance()
-        loss = (logs or {}).get("loss", 0.0)
-        if np.isfinite(loss):
-            return
-        step = self._state.step
-        kept = self._state.latest
-        raise NonFiniteLossError(
-            f"The loss became {loss} at step {step} (epoch "
-            f"{(step - 1) // self._state.steps_per_epoch + 1}), and training was "
-            "stopped. "
-            + (f"The last good checkpoint is {kept}. " if kept else "")
-            + "Check the images for NaN, lower the learning rate, or clip the gradients"
-            " (global_clipnorm of the optimizer)."
+    def _advice(self):
+        kept = (
+            f"The network is as in the last good checkpoint, {self.latest}. "
+            if self.latest
+            else ""
         )
+        return (
+            f"and training was stopped. {kept}Check the images for NaN, lower the "
+            "learning rate, or clip the gradients (global_clipnorm of the optimizer)."
+        )
+
+    def _read(self, name, default):
+        try:
+            with open(os.path.join(self.directory, name), encoding="utf-8") as file:
+                return json.load(file)
+        except FileNotFoundError:
+            return default
+
+    def _write(self, name, content):
+        path = os.path.join(self.directory, name)
+        with open(f"{path}.new", "w", encoding="utf-8") as file:
+            json.dump(content, file, indent=1)
+        os.replace(f"{path}.new", path)
+
+
+def _differences(one, other, path=""):
+    """Paths of the settings in which two nested dicts differ."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return [
+            difference
+            for key in sorted({*one, *other})
+            for difference in _differences(
+                one.get(key), other.get(key), f"{path}.{key}" if path else key
+            )
+        ]
+    return [] if one == other else [f"{path}: {one} there, {other} here"]
 
 
 class _InitialCounters:
@@ -201,23 +266,48 @@ class _InitialCounters:
         return self._counters
 
 
+class _Guard(tf_keras.callbacks.Callback):
+    """Comes before all other callbacks: counts steps, and stops on a bad loss."""
+
+    def __init__(self, state):
+        super().__init__()
+        self._state = state
+        self._epoch = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        # Not one more each time: an execution may be of several steps.
+        self._state.step = self._epoch * self._state.steps_per_epoch + batch + 1
+        loss = (logs or {}).get("loss", 0.0)
+        if not np.isfinite(loss):
+            self._state.refuse(loss)
+
+
 class _Backup(tf_keras.callbacks.Callback):
     """Comes after all other callbacks: keeps the state."""
 
     def __init__(self, state):
         super().__init__()
         self._state = state
+        self._kept = state.step
 
     def on_train_batch_end(self, batch, logs=None):
         every, step = self._state.backup_every, self._state.step
         # The end of an epoch is kept with its logs, in on_epoch_end.
-        if every and step % every == 0 and step % self._state.steps_per_epoch:
+        within = step % self._state.steps_per_epoch
+        if every and within and step // every > self._kept // every:
             self._state.save()
+            self._kept = step
 
     def on_epoch_end(self, epoch, logs=None):
+        if self._state.step < (epoch + 1) * self._state.steps_per_epoch:
+            return  # The data ended early: no whole epoch, and fit says so.
         row = {name: float(value) for name, value in (logs or {}).items()}
         self._state.history.append(row)
         self._state.save()
+        self._kept = self._state.step
 
 
 class PonderCostMaps(tf_keras.callbacks.Callback):

@@ -42,15 +42,6 @@ def reduce(path):
         else:
             entries[f"sample/{key}"] = sample(values)
             entries[f"shape/{key}"] = np.array(values.shape)
-        per_unit = "/unit_" in key and not key.startswith(("updated/", "grad/"))
-        if per_unit or key.startswith(("meta/", "predictions")):
-            continue
-        whole = values.size <= SAMPLE or key.rpartition("/")[2] in WHOLE
-        if whole:
-            entries[key] = values
-        else:
-            entries[f"sample/{key}"] = sample(values)
-            entries[f"shape/{key}"] = np.array(values.shape)
         if key.startswith("grad/"):
             entries[f"max/{key}"] = np.abs(values).max()
     return entries

@@ -27,7 +27,11 @@ class InterruptAt(tf_keras.callbacks.Callback):
 def model(seed=0, **options):
     tf_keras.utils.set_random_seed(seed)
     network = sact_tf.ResNet(
-        "cifar", (2, 1, 1), num_classes=4, base_channels=4, tau=0.05, **options
+        "cifar",
+        (2, 1, 1),
+        num_classes=4,
+        base_channels=4,
+        **{"tau": 0.05, **options},
     )
     network.compile(
         tf_keras.optimizers.SGD(
@@ -118,36 +122,93 @@ def test_validation_is_part_of_the_history(tmp_path):
     assert {"val_loss", "val_ponder_cost", "val_units_block1"} <= set(history)
 
 
-def test_a_loss_that_is_nan_stops_the_run_and_keeps_the_last_checkpoint(tmp_path):
-    fit_model = model()
+def test_a_loss_that_is_nan_stops_the_run_and_goes_back(tmp_path):
+    broken = model()
     with pytest.raises(training.NonFiniteLossError) as error:
-        fit(fit_model, tmp_path, dataset(spoilt_step=2), backup_every=1)
+        fit(broken, tmp_path, dataset(spoilt_step=2), backup_every=1)
     message = str(error.value)
     assert "loss became nan at step 3 (epoch 1)" in message
     assert f"{tmp_path}/ckpt-2" in message
-    restored = model(seed=1)
+    assert all(np.isfinite(weight).all() for weight in broken.weights)
     # Going on with sound data starts from that checkpoint.
+    restored = model(seed=1)
     fit(restored, tmp_path)
     assert all(np.isfinite(weight).all() for weight in restored.weights)
 
 
-def test_an_update_that_spoils_the_weights_is_not_kept(tmp_path):
-    broken = model()
-
+@pytest.mark.parametrize("step", [2, STEPS * EPOCHS - 1])
+def test_an_update_that_spoils_the_weights_is_not_kept(tmp_path, step):
     class Spoil(tf_keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
-            if batch == 2:
+            if int(self.model.optimizer.iterations) == step + 1:
                 kernel = self.model.head.logits.kernel
                 kernel.assign(tf.fill(kernel.shape, np.inf))
 
-    with pytest.raises(training.NonFiniteLossError, match="ckpt-2"):
+    broken = model()
+    with pytest.raises(training.NonFiniteLossError, match=f"ckpt-{step}"):
         fit(broken, tmp_path, backup_every=1, callbacks=[Spoil()])
+    assert np.isfinite(broken.head.logits.kernel).all()
 
 
-def test_the_state_of_another_network_is_refused(tmp_path):
+@pytest.mark.parametrize("stop", [2, 5])
+def test_data_of_one_epoch_serve_for_all(tmp_path, stop):
+    def data():
+        return dataset().take(STEPS)
+
+    whole, cut, resumed = model(), model(), model(seed=1)
+    history = fit(whole, tmp_path / "whole", data())
+    interrupt = InterruptAt(stop)
+    with pytest.raises(Interruption):
+        fit(cut, tmp_path / "cut", data(), backup_every=1, callbacks=[interrupt])
+    again = fit(resumed, tmp_path / "cut", data(), backup_every=1)
+    assert len(again["loss"]) == len(history["loss"]) == EPOCHS
+    assert int(resumed.optimizer.iterations) == STEPS * EPOCHS
+
+
+def test_data_that_end_too_early_are_no_finished_run(tmp_path):
+    with pytest.raises(ValueError, match="data set ended at step 6; 3 epochs of 4"):
+        fit(model(), tmp_path, dataset().take(6))
+    resumed = model(seed=1)
+    assert len(fit(resumed, tmp_path)["loss"]) == EPOCHS
+    assert int(resumed.optimizer.iterations) == STEPS * EPOCHS
+
+
+def test_several_steps_per_execution(tmp_path):
+    network = model()
+    network.compile(network.optimizer, network.loss, steps_per_execution=2)
+    history = fit(network, tmp_path, backup_every=3)
+    assert len(history["loss"]) == EPOCHS
+    assert int(network.optimizer.iterations) == STEPS * EPOCHS
+    assert tf.train.latest_checkpoint(tmp_path).endswith(f"ckpt-{STEPS * EPOCHS}")
+
+
+def test_plain_fit_afterwards_begins_at_its_own_beginning(tmp_path):
+    network = model()
+    with pytest.raises(Interruption):
+        fit(network, tmp_path, callbacks=[InterruptAt(STEPS + 1)])
+    history = network.fit(dataset(), epochs=1, steps_per_epoch=2, verbose=0)
+    assert len(history.history["loss"]) == 1
+
+
+@pytest.mark.parametrize(
+    "options, setting",
+    [
+        ({"adaptivity": "none"}, "model.adaptivity: sact there, none here"),
+        ({"tau": 0.5}, "model.tau: 0.05 there, 0.5 here"),
+    ],
+)
+def test_the_state_of_another_run_is_refused(tmp_path, options, setting):
     fit(model(), tmp_path)
-    with pytest.raises(ValueError, match="holds the state of another network"):
-        fit(model(adaptivity="none"), tmp_path)
+    with pytest.raises(ValueError, match=f"other settings.*{setting}"):
+        fit(model(**options), tmp_path)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    fit(model(), tmp_path)
+    data = tmp_path / f"ckpt-{STEPS * EPOCHS}.data-00000-of-00001"
+    data.write_bytes(data.read_bytes()[:100])
+    with pytest.raises(ValueError, match="cannot be read; is it whole"):
+        fit(model(), tmp_path)
 
 
 @pytest.mark.parametrize("wrong", ["epochs", "steps_per_epoch", "backup_every"])

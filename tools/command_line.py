@@ -1,8 +1,10 @@
-"""What all command lines share: errors in one line, sizes of numbers that fit."""
+"""What all command lines share: errors in one line, and types of arguments."""
 
 import argparse
 import sys
 from collections.abc import Callable
+
+import tensorflow as tf
 
 
 def run(main: Callable[[], None]) -> None:
@@ -15,7 +17,7 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("\nInterrupted. The same command goes on from here.", file=sys.stderr)
         sys.exit(130)
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, tf.errors.OpError) as error:
         text = " ".join(str(error).split())
         print(f"error: {text or type(error).__name__}", file=sys.stderr)
         sys.exit(2)

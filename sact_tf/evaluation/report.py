@@ -52,16 +52,23 @@ def evaluate(
       halting_bias: see `ResNet.call`.
 
     Raises:
-      ValueError: there are no images.
+      ValueError: there are no images, or labels are not integers of shape [B].
     """
     right, among_five, count, ponder_cost = 0, 0, 0, 0.0
     flops = _Moments()
     units = [_Moments() for _ in model.blocks]
     for images, labels in batches:
         record = model.introspect(images, halting_bias)
-        labels = np.asarray(labels)
-        guesses = np.argsort(-record["logits"].numpy(), axis=-1, kind="stable")
+        logits, labels = record["logits"].numpy(), np.asarray(labels)
+        if labels.shape != logits.shape[:1] or labels.dtype.kind not in "iu":
+            raise ValueError(
+                "Labels must be integers, one for each image. Received: "
+                f"shape={labels.shape}, dtype={labels.dtype} for {len(logits)} images"
+            )
+        guesses = np.argsort(-logits, axis=-1, kind="stable")
         hits = guesses == labels[:, np.newaxis]
+        # Sorting NaN gives some order, too: an image without an answer is no hit.
+        hits &= np.isfinite(logits).all(axis=-1, keepdims=True)
         right += hits[:, 0].sum()
         among_five += hits[:, :5].sum()
         count += len(labels)

@@ -62,10 +62,12 @@ class BatchNormalization(tf_keras.layers.BatchNormalization):
         if live:
             # The operation returns the unbiased variance; the statistics are biased.
             count = tf.cast(tf.size(maps) // tf.shape(maps)[-1], tf.float32)
-            variance *= tf.maximum(count - 1.0, 1.0) / count
-            self._follow(self.moving_mean, mean)
-            self._follow(self.moving_variance, variance)
+            variance *= tf.maximum(count - 1.0, 1.0) / tf.maximum(count, 1.0)
+            # A replica of a distributed batch may get no image at all.
+            self._follow(self.moving_mean, mean, count > 0)
+            self._follow(self.moving_variance, variance, count > 0)
         return outputs if inputs.shape.rank == 4 else outputs[:, 0, 0, :]
 
-    def _follow(self, moving, value):
-        moving.assign_sub((moving - value) * (1.0 - self.momentum))
+    def _follow(self, moving, value, known):
+        change = (moving - value) * (1.0 - self.momentum)
+        moving.assign_sub(tf.where(known, change, 0.0))

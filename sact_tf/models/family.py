@@ -1,6 +1,7 @@
 """What a family of residual networks has to say about itself."""
 
-from collections.abc import Mapping, Sequence
+import numbers
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import tensorflow as tf
@@ -58,7 +59,7 @@ class Family:
         Raises:
           ValueError: not a known depth, or not one positive integer per block.
         """
-        if isinstance(units, str | int):
+        if isinstance(units, str | numbers.Integral):
             depth = str(units).lower().removeprefix("resnet").lstrip("-_")
             if depth.isdigit() and int(depth) in self.depths:
                 return self.depths[int(depth)]
@@ -68,13 +69,15 @@ class Family:
                 f"per block. Received: units={units!r}"
             )
         blocks = len(self.strides)
-        whole = [int(count) for count in units if int(count) == count > 0]
-        if len(whole) != len(units) or len(units) != blocks:
+        counts = list(units) if isinstance(units, Iterable) else []
+        if len(counts) != blocks or not all(
+            isinstance(count, numbers.Integral) and count > 0 for count in counts
+        ):
             raise ValueError(
                 f"units must be {blocks} positive integers, the residual units of each "
-                f"block, or a depth. Received: units={tuple(units)!r}"
+                f"block, or a depth. Received: units={units!r}"
             )
-        return tuple(whole)
+        return tuple(int(count) for count in counts)
 
 
 class ClassificationHead(tf_keras.layers.Layer):

@@ -1,5 +1,7 @@
 """Residual networks: plain, ACT and SACT, for model.fit (figure 2)."""
 
+import math
+import numbers
 from collections.abc import Sequence
 
 import numpy as np
@@ -100,20 +102,23 @@ class ResNet(tf_keras.Model):
             _at_least("base_channels", base_channels, 1)
         if root_channels is not None:
             _at_least("root_channels", root_channels, 1)
-        if not tau >= 0:
-            raise ValueError(f"tau must be zero or more. Received: tau={tau!r}")
-        if weight_decay is not None and not weight_decay >= 0:
-            raise ValueError(
-                f"weight_decay must be zero or more. Received: {weight_decay!r}"
+        _real("tau", tau, "zero or more", lambda value: value >= 0)
+        if weight_decay is not None:
+            _real(
+                "weight_decay", weight_decay, "zero or more", lambda value: value >= 0
             )
-        if not 0 < epsilon < 1:
-            raise ValueError(
-                f"epsilon must be between 0 and 1, both excluded. Received: {epsilon!r}"
-            )
-        if batch_norm_momentum is not None and not 0 <= batch_norm_momentum < 1:
-            raise ValueError(
-                "batch_norm_momentum must be at least 0 and less than 1. Received: "
-                f"{batch_norm_momentum!r}"
+        _real(
+            "epsilon",
+            epsilon,
+            "between 0 and 1, both excluded",
+            lambda value: 0 < value < 1,
+        )
+        if batch_norm_momentum is not None:
+            _real(
+                "batch_norm_momentum",
+                batch_norm_momentum,
+                "at least 0 and less than 1",
+                lambda value: 0 <= value < 1,
             )
         if tile_size > 1 and adaptivity != "sact":
             raise ValueError(
@@ -243,7 +248,10 @@ class ResNet(tf_keras.Model):
         costs = [_per_image(block["ponder_cost"]) for block in blocks]
         ponder_cost = tf.add_n(costs)
         if self._config["adaptivity"] != "none":
-            self.add_loss(self.tau * tf.reduce_mean(ponder_cost))
+            # A replica of a distributed batch may get no image at all: no NaN then.
+            images_here = tf.cast(tf.size(ponder_cost), tf.float32)
+            mean = tf.math.divide_no_nan(tf.reduce_sum(ponder_cost), images_here)
+            self.add_loss(self.tau * mean)
         if not with_record:
             return logits
         return {
@@ -345,6 +353,17 @@ class ResNet(tf_keras.Model):
             if isinstance(layer, tf_keras.layers.BatchNormalization):
                 layer.trainable = not freeze
 
+    @property
+    def trainable(self) -> bool:
+        """Whether weights are trained; frozen batch norms stay frozen in any case."""
+        return super().trainable
+
+    @trainable.setter
+    def trainable(self, value: bool):
+        tf_keras.Model.trainable.fset(self, value)
+        if getattr(self, "_freeze_batch_norm", False):
+            self.freeze_batch_norm = True
+
     def get_config(self):
         """The constructor's arguments."""
         return {
@@ -427,6 +446,12 @@ def _per_image(values):
     return values if values.shape.rank == 1 else tf.reduce_mean(values, axis=[1, 2])
 
 
+def _real(name, value, what, allowed):
+    real = isinstance(value, numbers.Real) and math.isfinite(value)
+    if not real or not allowed(value):
+        raise ValueError(f"{name} must be {what}. Received: {name}={value!r}")
+
+
 def _one_of(name, value, allowed):
     if value not in allowed:
         raise ValueError(
@@ -436,7 +461,8 @@ def _one_of(name, value, allowed):
 
 
 def _at_least(name, value, least):
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or value < least:
         raise ValueError(
             f"{name} must be an integer of at least {least}. Received: {name}={value!r}"
         )

@@ -46,6 +46,18 @@ def test_nothing_to_evaluate(model):
         report.evaluate(model, [])
 
 
+def test_images_without_an_answer_are_no_hits(model):
+    images = np.full_like(IMAGES, np.nan)
+    row = report.evaluate(model, [(images, np.zeros(10, int))])
+    assert row.accuracy == row.recall_at_5 == 0.0
+
+
+@pytest.mark.parametrize("labels", [LABELS[:, None], LABELS.astype("f"), LABELS[:3]])
+def test_wrong_labels(model, labels):
+    with pytest.raises(ValueError, match="Labels must be integers, one for each"):
+        report.evaluate(model, [(IMAGES, labels)])
+
+
 def test_table(model):
     row = report.evaluate(model, batches(10))
     lines = report.markdown_table([row, row]).splitlines()

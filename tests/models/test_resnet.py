@@ -4,7 +4,9 @@ import tensorflow as tf
 import tf_keras
 
 import sact_tf
+from sact_tf import training
 from sact_tf.checkpoints.authors import variables_by_authors_name
+from sact_tf.checkpoints.transfer import initialize_from
 from sact_tf.layers.halting_scores import SpatialHaltingScore
 from sact_tf.models.resnet import enlarge
 from tests import golden
@@ -117,8 +119,6 @@ def test_without_spatial_weights_sact_is_act():
             score.local_conv.kernel.assign(tf.zeros_like(score.local_conv.kernel))
             target.global_conv.kernel.assign(score.global_conv.kernel)
             target.global_conv.bias.assign(score.local_conv.bias)
-    from sact_tf.checkpoints.transfer import initialize_from
-
     initialize_from(act, sact)
     batch = images(3)
     spatial, single = sact.introspect(batch), act.introspect(batch)
@@ -147,8 +147,6 @@ def test_score_of_one_cuts_the_plain_network_there(adaptivity, stop):
                 kernel.assign(tf.zeros_like(kernel))
             conv.bias.assign([100.0 if index + 1 == stop else -100.0])
     plain = tiny("none", units=(stop,) * 4)
-    from sact_tf.checkpoints.transfer import initialize_from
-
     initialize_from(plain, adaptive)
     batch = images()
     cut, whole = adaptive.introspect(batch), plain.introspect(batch)
@@ -330,6 +328,11 @@ def test_frozen_batch_norm_stays_and_uses_moving_statistics():
     after = [weight.numpy() for norm in norms for weight in norm.weights]
     for old, new in zip(before, after, strict=True):
         np.testing.assert_array_equal(old, new)
+    # What people do to train a head alone does not thaw them.
+    model.trainable = False
+    model.trainable = True
+    assert not any(norm.trainable_variables for norm in norms)
+    assert model.trainable_variables
     model.freeze_batch_norm = False
     assert all(norm.trainable_variables for norm in norms)
 
@@ -368,6 +371,7 @@ def test_config_and_files_round_trip(tmp_path, family, adaptivity):
     )
     compiled(spread_halting(model))
     model.fit(data(), verbose=0)
+    model.introspect(images())  # What it has traced does not get in the way.
     copy = sact_tf.ResNet.from_config(model.get_config())
     assert copy.get_config() == model.get_config()
     expected = model.predict(images(), verbose=0)
@@ -413,11 +417,35 @@ def test_inside_a_function_with_unknown_sizes():
         np.testing.assert_allclose(call(batch), model(batch), atol=1e-5)
 
 
-def test_under_a_strategy():
-    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
-    with strategy.scope():
-        model = compiled(spread_halting(tiny()))
-    assert np.isfinite(model.fit(data(), verbose=0).history["loss"][0])
+@pytest.mark.parametrize("num_images", [8, 9])
+def test_two_replicas_take_the_steps_of_one(tmp_path, num_images):
+    """Nine images: the last batch has one, and the second replica none."""
+
+    def train(strategy, name):
+        tf_keras.utils.set_random_seed(0)
+        with strategy.scope():
+            model = spread_halting(tiny(freeze_batch_norm=True, tau=0.1))
+            model.compile(
+                tf_keras.optimizers.SGD(0.01, momentum=0.9),
+                tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            )
+        dataset, steps = data(num_images), -(-num_images // 4)
+        training.fit(
+            model,
+            dataset,
+            epochs=2,
+            steps_per_epoch=steps,
+            directory=tmp_path / name,
+            verbose=0,
+        )
+        return model, model.evaluate(dataset, verbose=0, return_dict=True)
+
+    one, cost = train(tf.distribute.get_strategy(), "one")
+    two, costs = train(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]), "two")
+    for a, b in zip(one.trainable_weights, two.trainable_weights, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5, err_msg=a.name)
+    for name in ("ponder_cost", "flops", "units_block3"):
+        assert costs[name] == pytest.approx(cost[name], rel=1e-4)
 
 
 # --- Arguments --------------------------------------------------------------------
@@ -436,6 +464,11 @@ def test_under_a_strategy():
         ({"family": "cifar", "units": (3, 4, 6, 3)}, "units must be 3 positive"),
         ({"tau": -0.1}, "tau must be zero or more"),
         ({"tau": float("nan")}, "tau must be zero or more"),
+        ({"tau": float("inf")}, "tau must be zero or more"),
+        ({"tau": "0.1"}, "tau must be zero or more"),
+        ({"units": None}, "units must be 4 positive integers"),
+        ({"units": (3, 4, "a", 3)}, "units must be 4 positive integers"),
+        ({"batch_norm_momentum": 1.0}, "batch_norm_momentum must be"),
         ({"epsilon": 0.0}, "epsilon must be between 0 and 1"),
         ({"epsilon": 1.0}, "epsilon must be between 0 and 1"),
         ({"tile_size": 0}, "tile_size must be an integer of at least 1"),
@@ -486,6 +519,12 @@ def test_an_image_with_nan_spoils_only_itself(adaptivity):
         np.testing.assert_allclose(
             record["logits"][index], clean["logits"][index], atol=1e-6
         )
+
+
+def test_integers_of_numpy_are_integers():
+    model = sact_tf.ResNet("cifar", np.int64(20), num_classes=np.arange(9).max() + 1)
+    assert model.introspect(images(1))["logits"].shape == (1, 9)
+    sact_tf.ResNet.from_config(model.get_config())
 
 
 @pytest.mark.parametrize("depth, units", [(152, (3, 8, 36, 3)), ("ResNet-50", None)])
