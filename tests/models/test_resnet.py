@@ -443,7 +443,7 @@ def test_two_replicas_take_the_steps_of_one(tmp_path, num_images):
     one, cost = train(tf.distribute.get_strategy(), "one")
     two, costs = train(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]), "two")
     for a, b in zip(one.trainable_weights, two.trainable_weights, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5, err_msg=a.name)
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4, err_msg=a.name)
     for name in ("ponder_cost", "flops", "units_block3"):
         assert costs[name] == pytest.approx(cost[name], rel=1e-4)
 
