@@ -131,12 +131,12 @@ class ResNet(tf_keras.Model):
             "family": family,
             "units": units,
             "adaptivity": adaptivity,
-            "num_classes": num_classes,
-            "base_channels": base_channels,
-            "epsilon": epsilon,
+            "num_classes": int(num_classes),
+            "base_channels": base_channels and int(base_channels),
+            "epsilon": float(epsilon),
             "execution": execution,
-            "tile_size": tile_size,
-            "root_channels": root_channels,
+            "tile_size": int(tile_size),
+            "root_channels": root_channels and int(root_channels),
             "weight_decay": weight_decay,
             "batch_norm_momentum": batch_norm_momentum,
         }
@@ -149,52 +149,18 @@ class ResNet(tf_keras.Model):
         if batch_norm_momentum is not None:
             norm["momentum"] = batch_norm_momentum
         self._freeze_batch_norm = bool(freeze_batch_norm)
-        width = base_channels or spec.base_channels
-        channels = root_channels or spec.root_channels or width
+        width = self._config["base_channels"] or spec.base_channels
+        channels = self._config["root_channels"] or spec.root_channels or width
 
         self.root_layer = spec.root(channels, name="root", **options)
         self.blocks = []
-        for index, count in enumerate(units):
-            name = f"block{index + 1}"
-            with tf.name_scope(name):
-                first = spec.unit_options(index)
-                block_units, scores = [], []
-                for unit in range(1, count + 1):
-                    block_units.append(
-                        spec.unit(
-                            channels,
-                            width * 2**index,
-                            batch_norm=norm,
-                            name=f"unit{unit}",
-                            **(first if unit == 1 else {}),
-                            **options,
-                        )
-                    )
-                    channels = width * 2**index * spec.expansion
-                    if adaptivity != "none" and unit < count:
-                        scores.append(
-                            _HALTING_SCORES[adaptivity](
-                                channels,
-                                batch_norm=norm,
-                                leak=spec.leak,
-                                name=f"halting{unit}",
-                                **options,
-                            )
-                        )
-            self.blocks.append(
-                Block(
-                    block_units,
-                    scores,
-                    adaptivity,
-                    epsilon=epsilon,
-                    tile_size=tile_size,
-                    name=name,
-                    dtype=self.dtype_policy,
-                )
-            )
+        for index in range(len(units)):
+            block = self._block(index, channels, width, {"batch_norm": norm, **options})
+            self.blocks.append(block)
+            channels = width * 2**index * spec.expansion
         self.head = ClassificationHead(
             channels,
-            num_classes,
+            self._config["num_classes"],
             leak=spec.leak,
             pool_first=spec.pool_first,
             batch_norm=norm,
@@ -212,6 +178,40 @@ class ResNet(tf_keras.Model):
         self.built = True
         # Saved models take images of any size, not only of the size seen first.
         self._set_save_spec(tf.TensorSpec([None, None, None, 3], tf.float32, "images"))
+
+    def _block(self, index, input_channels, width, options):
+        """Block `index`, counted from zero, with all its variables."""
+        spec, config = self._spec, self._config
+        width *= 2**index
+        name = f"block{index + 1}"
+        count = config["units"][index]
+        with tf.name_scope(name):
+            first = spec.unit_options(index)
+            units = [spec.unit(input_channels, width, name="unit1", **first, **options)]
+            units += [
+                spec.unit(spec.expansion * width, width, name=f"unit{unit}", **options)
+                for unit in range(2, count + 1)
+            ]
+            score = _HALTING_SCORES[config["adaptivity"]]
+            scores = [
+                score(
+                    spec.expansion * width,
+                    leak=spec.leak,
+                    name=f"halting{unit}",
+                    **options,
+                )
+                for unit in range(1, count)
+                if score
+            ]
+        return Block(
+            units,
+            scores,
+            config["adaptivity"],
+            epsilon=config["epsilon"],
+            tile_size=config["tile_size"],
+            name=name,
+            dtype=self.dtype_policy,
+        )
 
     # There is no Python control flow to convert, and errors stay readable.
     @tf.autograph.experimental.do_not_convert
