@@ -75,7 +75,8 @@ class ResNet(tf_keras.Model):
             to block; 64 (imagenet) or 16 (cifar) by default.
           tau: weight of the ponder cost in the loss, per unit and image (eqn 13).
           epsilon: a position halts when its cumulative score is >= 1 - epsilon (eqn 7).
-          execution: "dense" computes every position and masks; "auto" chooses.
+          execution: "dense" computes every position and masks; "auto", to choose the
+            fastest, is the same as long as there is no other.
           tile_size: k > 1 shares halting scores within k x k tiles (SACT).
           root_channels: channels of the root convolution; by default 64 (imagenet), or
             the base channels (cifar).
