@@ -1,6 +1,5 @@
-"""What all command lines share: errors in one line, and types of arguments."""
+"""What all command lines share: what is wrong with the input, in one line."""
 
-import argparse
 import sys
 from collections.abc import Callable
 
@@ -21,11 +20,3 @@ def run(main: Callable[[], None]) -> None:
         text = " ".join(str(error).split())
         print(f"error: {text or type(error).__name__}", file=sys.stderr)
         sys.exit(2)
-
-
-def positive(text: str) -> int:
-    """An argparse type: an integer of at least one."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
-    return value
