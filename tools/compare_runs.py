@@ -4,7 +4,6 @@ Runs are folders that tools.train has written (--model_dir), or checkpoints in t
 With --output also pictures: accuracy against FLOPs, and the curves of the trainings.
 """
 
-import argparse
 import json
 import os
 import pathlib
@@ -28,11 +27,7 @@ _DRAWN = {"accuracy": "accuracy", "ponder_cost": "ponder cost", "flops": "FLOPs"
 
 def main() -> None:
     """Parses the flags, evaluates and prints."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.compare_runs",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line.parser("compare_runs", __doc__)
     parser.add_argument("runs", nargs="+", help="folders of runs, or checkpoints")
     parser.add_argument("--output", type=pathlib.Path, help="folder for files")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")

@@ -21,7 +21,7 @@ from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
 import sact_tf
-from sact_tf import training, visualization
+from sact_tf import folders, training, visualization
 from sact_tf.checkpoints.transfer import initialize_from
 from sact_tf.data import digit_scenes
 from sact_tf.evaluation import baselines, report
@@ -100,7 +100,7 @@ def run(recipe: Recipe, output: pathlib.Path) -> dict:
     # Networks of many shapes in one process: TensorFlow warns of retracing.
     tf.get_logger().setLevel("ERROR")
     say = sys.stdout.write
-    command_line.claim(output, "recipe.json", asdict(recipe), "demo output")
+    folders.claim(output, "recipe.json", asdict(recipe), "demo output")
     tf_keras.utils.set_random_seed(recipe.seed)
     train = _Trainer(recipe, output, say)
 
@@ -161,7 +161,7 @@ def run(recipe: Recipe, output: pathlib.Path) -> dict:
         "reloaded_model_differs_by": difference,
         "seconds": time.monotonic() - began,
     }
-    command_line.write_json(output / "results.json", result)
+    folders.write_json(output / "results.json", result)
     say(
         f"""
 {table}

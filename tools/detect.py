@@ -15,7 +15,7 @@ import sys
 import numpy as np
 from tqdm import tqdm
 
-from sact_tf import visualization
+from sact_tf import folders, visualization
 from sact_tf.data import coco, image_files, preprocessing
 from sact_tf.model_garden import detection_configs, detection_inputs, detectors
 from tools import command_line
@@ -59,10 +59,10 @@ def main() -> None:
         "score": flags.score,
         "halting_bias": flags.halting_bias,
     }
-    command_line.claim(flags.output, "settings.json", settings, "detections")
+    folders.claim(flags.output, "settings.json", settings, "detections")
     images, entries, failed = _detect(run, paths, names, ids, flags)
-    command_line.write_json(flags.output / "images.json", images)
-    command_line.write_json(flags.output / "detections.json", entries)
+    folders.write_json(flags.output / "images.json", images)
+    folders.write_json(flags.output / "detections.json", entries)
     if flags.json:
         print(
             json.dumps(

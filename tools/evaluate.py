@@ -18,7 +18,7 @@ import time
 
 from tqdm import tqdm
 
-from sact_tf import visualization
+from sact_tf import folders, visualization
 from sact_tf.checkpoints import files
 from sact_tf.data import digit_scenes, preprocessing, sources
 from sact_tf.evaluation import report
@@ -67,7 +67,7 @@ def main() -> None:
     table = report.markdown_table([row for _, row in results], recall_at_5=True)
     entries = [{**about, **row.as_dict()} for about, row in results]
     if flags.output:
-        command_line.write_json(flags.output / "results.json", {"rows": entries})
+        folders.write_json(flags.output / "results.json", {"rows": entries})
         (flags.output / "table.md").write_text(table + "\n", encoding="utf-8")
         _draw(entries, flags.output)
     if flags.json:
@@ -192,7 +192,7 @@ def _evaluate_all(networks, source, flags):
             "halting_bias": flags.halting_bias,
             "batch_size": flags.batch_size,
         }
-        command_line.claim(flags.output, "settings.json", settings, "evaluation")
+        folders.claim(flags.output, "settings.json", settings, "evaluation")
         store = flags.output / "progress.json"
         if store.exists():
             progress = json.loads(store.read_text(encoding="utf-8"))
@@ -206,7 +206,7 @@ def _evaluate_all(networks, source, flags):
 
         def save(state, label=label):
             progress[label] = state
-            command_line.write_json(store, progress)
+            folders.write_json(store, progress)
 
         batches = source.batches(
             model.family,

@@ -20,6 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 import sact_tf
+from sact_tf import folders
 from sact_tf.data import coco
 from sact_tf.detection import costs
 from sact_tf.evaluation import detection
@@ -78,7 +79,7 @@ def main() -> None:
     table = detection.markdown_table(rows)
     result = {"rows": [row.as_dict() for row in rows]}
     if flags.output:
-        command_line.write_json(flags.output / "results.json", result)
+        folders.write_json(flags.output / "results.json", result)
         (flags.output / "table.md").write_text(table + "\n", encoding="utf-8")
     print(json.dumps(result, indent=1) if flags.json else table)
 
@@ -140,7 +141,7 @@ def _rows(flags):
             for key, value in vars(flags).items()
             if key not in ("output", "json")
         }
-        command_line.claim(flags.output, "settings.json", settings, "evaluation")
+        folders.claim(flags.output, "settings.json", settings, "evaluation")
     rows = []
     for path in flags.model:
         run = detectors.load(path)
@@ -199,10 +200,10 @@ def _evaluate(run, name, store, flags):
             reference_flops=costs.plain_flops(detector.extractor, shapes, units)[0],
         )
         if store and time.monotonic() - saved > _SAVE_EVERY:
-            command_line.write_json(store, evaluation.state())
+            folders.write_json(store, evaluation.state())
             saved = time.monotonic()
     if store:
-        command_line.write_json(store, evaluation.state())
+        folders.write_json(store, evaluation.state())
     return evaluation
 
 

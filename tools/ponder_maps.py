@@ -15,7 +15,7 @@ import sys
 import numpy as np
 from tqdm import tqdm
 
-from sact_tf import visualization
+from sact_tf import folders, visualization
 from sact_tf.checkpoints import files
 from sact_tf.data import image_files, preprocessing
 from sact_tf.models.resnet import FAMILIES
@@ -69,13 +69,13 @@ def main() -> None:
         "longer_side": flags.longer_side,
         "halting_bias": flags.halting_bias,
     }
-    command_line.claim(flags.output, "settings.json", settings, "ponder cost maps")
+    folders.claim(flags.output, "settings.json", settings, "ponder cost maps")
     targets = _targets(paths, flags.output)
     done, costs, failed = _compute(model, targets, flags)
     if done:
         _draw(done, flags)
         _draw_overview(done, costs, flags)
-    command_line.write_json(flags.output / "costs.json", costs)
+    folders.write_json(flags.output / "costs.json", costs)
     if flags.json:
         print(json.dumps({"images": costs, "failed": failed}, indent=1))
     else:

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from tqdm import tqdm
 
+from sact_tf import folders
 from sact_tf.data import cat2000
 from sact_tf.evaluation import report, saliency
 
@@ -249,7 +250,12 @@ class Experiment:
 
     def _records(self, name, settings, half):
         folder = self.folder(name)
-        _claim(folder, {"data": self._data, **settings})
+        folders.claim(
+            folder,
+            "settings.json",
+            {"data": self._data, **settings},
+            "saliency results",
+        )
         return _Records(folder / f"{half}.jsonl")
 
     def _collect(self, records, examples, score, title, with_maps, size):
@@ -425,29 +431,3 @@ class _Records:
                 f"None of {len(examples)} images has a fixation: nothing to evaluate"
             )
         return values
-
-
-def _claim(folder, settings):
-    """Makes a folder ours, unless it holds something else."""
-    path = folder / "settings.json"
-    settings = json.loads(json.dumps(settings))
-    if path.exists():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        changed = sorted(
-            key for key in {*found, *settings} if found.get(key) != settings.get(key)
-        )
-        if changed:
-            raise ValueError(
-                f"{folder} holds results of another {', '.join(changed)}. Give another "
-                "output folder, or move that one away"
-            )
-        return
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(
-            f"{folder} exists and holds no results of this tool. Give another output "
-            "folder"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".new")
-    temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)

@@ -153,18 +153,23 @@ def test_an_interrupted_run_goes_on(root, tmp_path):
 def test_results_of_something_else_are_left_alone(root, tmp_path):
     with experiment(root, tmp_path) as run:
         run.network("net", BrightnessNetwork(), SIZE, {"model": "a"})
-        with pytest.raises(ValueError, match=r"results of another model, size\."):
+        with pytest.raises(
+            ValueError, match=r"saliency results with other settings \(model, size\)"
+        ):
             run.network("net", BrightnessNetwork(), (12, 7), {"model": "b"})
     with (
         experiment(root, tmp_path, sigmas=(0,)) as run,
-        pytest.raises(ValueError, match=r"net holds results of another sigmas\."),
+        pytest.raises(
+            ValueError,
+            match=r"net holds saliency results with other settings \(sigmas\)",
+        ),
     ):
         run.network("net", BrightnessNetwork(), SIZE, {"model": "a"})
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("precious")
     with (
         experiment(root, tmp_path) as run,
-        pytest.raises(ValueError, match="holds no results of this tool"),
+        pytest.raises(ValueError, match="holds no saliency results"),
     ):
         run.network("mine", BrightnessNetwork(), SIZE, {})
 

@@ -204,13 +204,15 @@ def test_plain_fit(imagenet):
             {
                 "tfds_name": "imagenet2012",
                 "tfds_split": "train",
-                "tfds_data_dir": "/nowhere",
+                "tfds_data_dir": "an empty folder",
             },
             "set task.train_data.tfds_data_dir",
         ),
     ],
 )
-def test_messages(options, message):
+def test_messages(options, message, tmp_path):
+    if "tfds_data_dir" in options:  # TFDS makes folders where there are none.
+        options = options | {"tfds_data_dir": str(tmp_path)}
     config = configs.ImageData(**{"global_batch_size": 2, **options})
     with pytest.raises(ValueError, match=message):
         inputs.dataset(config, num_classes=10, image_size=32, field="task.train_data")

@@ -75,6 +75,6 @@ def test_a_folder_of_somebody_elses_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("precious")
     result = tool("--output", str(tmp_path))
     assert result.returncode == 2
-    assert "is no demo output" in result.stderr.splitlines()[-1]
+    assert "holds no demo output" in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
