@@ -2,21 +2,39 @@
 
 All flags are those of `official.vision.train`. A run that was stopped goes on when the
 same command is given again.
+
+Several processes train together when each has its TF_CONFIG and
+runtime.distribution_strategy is multi_worker_mirrored or parameter_server: see
+docs/distributed.md, and python -m tools.launch_local for processes on this machine.
+Exit code 138 says that another process has ended, and that this command, given to all
+of them again, goes on from the last checkpoint.
 """
 
 import os
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import gin
 import tensorflow as tf
 import yaml
 from absl import app, flags
 from official.common import flags as garden_flags
 from official.core import train_utils
+from official.modeling import performance
 from official.vision import train
 
-from sact_tf.model_garden import registry_imports  # noqa: F401
+from sact_tf.distribution import strategies
+from sact_tf.distribution.cluster import from_environment
+from sact_tf.model_garden import (
+    distributed,
+    registry_imports,  # noqa: F401
+)
 from tools import command_line
+
+#: Exit code: start all processes again. Kubernetes' training operator does that by
+#: itself (restartPolicy: ExitCode), and not after the codes of bad input.
+RESTART = 138
 
 
 def main() -> None:
@@ -40,9 +58,34 @@ def _train(argv):
         raise ValueError(
             f"--experiment, --config_file or --params_override: {error.args[0]}"
         ) from error
+    cluster = from_environment()
     if "train" in flags.FLAGS.mode:
         _claim(flags.FLAGS.model_dir, params)
-    train.main(argv)
+    strategies.check(params.runtime.distribution_strategy, cluster)
+    if cluster is None or (
+        cluster.role != "evaluator"
+        and params.runtime.distribution_strategy not in strategies.OF_SEVERAL
+    ):
+        train.main(argv)
+        return
+    _train_with_others(cluster, params)
+
+
+def _train_with_others(cluster, params):
+    gin.parse_config_files_and_bindings(flags.FLAGS.gin_file, flags.FLAGS.gin_params)
+    if params.runtime.mixed_precision_dtype:
+        performance.set_mixed_precision_policy(params.runtime.mixed_precision_dtype)
+    code = 0
+    try:
+        distributed.run(cluster, params, flags.FLAGS.mode, flags.FLAGS.model_dir)
+    except distributed.RestartError as error:
+        print(f"error: {cluster.name}: {error}", file=sys.stderr)
+        code = RESTART
+    if code or cluster.asynchronous:
+        # TensorFlow's threads would wait for processes that are gone.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def _claim(folder, params):

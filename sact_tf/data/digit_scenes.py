@@ -114,6 +114,7 @@ def dataset(
     max_digits: int = 1,
     size: int = SIZE,
     supervised: bool = True,
+    shard: tuple[int, int | tf.Tensor] = (1, 0),
 ) -> tf.data.Dataset:
     """Scenes in batches, in the order of their numbers.
 
@@ -131,6 +132,7 @@ def dataset(
       size: see `scenes`.
       supervised: whether the elements are pairs (image, label), as model.fit takes
         them, and not the dicts that `scenes` gives.
+      shard: (n, i) for the i-th of n workers that share the data: every n-th batch.
 
     Returns:
       A tf.data.Dataset; the last batch of a limited one may be smaller.
@@ -143,6 +145,8 @@ def dataset(
     batches = tf.data.Dataset.range(start, stop).batch(
         batch_size, drop_remainder=num_scenes is None
     )
+    if shard[0] > 1:  # Before they are drawn, which takes time.
+        batches = batches.shard(*shard)
     batches = batches.map(draw, num_parallel_calls=tf.data.AUTOTUNE)
     if supervised:
         batches = batches.map(lambda scene: (scene["image"], scene["label"]))

@@ -12,6 +12,13 @@ class BatchNormalization(tf_keras.layers.BatchNormalization):
     batch, as TF-Slim's does. It runs as one fused operation on maps and on rows alike.
 
     With `trainable = False` it uses its moving statistics in training, too.
+
+    Under a synchronous tf.distribute strategy the statistics are those of the whole
+    batch, over all replicas, so that a step does not depend on their number.
+
+    Attributes:
+      synchronized: set it to false for statistics of each replica's part, which costs
+        no communication.
     """
 
     def __init__(
@@ -41,6 +48,7 @@ class BatchNormalization(tf_keras.layers.BatchNormalization):
             name=name,
             dtype=dtype,
         )
+        self.synchronized = True
         with tf.name_scope(name):
             self.build((None, None, None, channels))
         # Pooled features [B, C] as well as maps.
@@ -50,6 +58,11 @@ class BatchNormalization(tf_keras.layers.BatchNormalization):
         """Normalises [B, H, W, C] or [B, C]."""
         maps = inputs if inputs.shape.rank == 4 else inputs[:, None, None, :]
         live = self.is_live(training)
+        replicas = tf.distribute.get_replica_context()  # None outside of replicas.
+        several = replicas is not None and replicas.num_replicas_in_sync > 1
+        if live and several and self.synchronized:
+            outputs = self._normalize_together(maps, replicas)
+            return outputs if inputs.shape.rank == 4 else outputs[:, 0, 0, :]
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=maps,
             scale=self.gamma,
@@ -67,6 +80,34 @@ class BatchNormalization(tf_keras.layers.BatchNormalization):
             self._follow(self.moving_mean, mean, count > 0)
             self._follow(self.moving_variance, variance, count > 0)
         return outputs if inputs.shape.rank == 4 else outputs[:, 0, 0, :]
+
+    def _normalize_together(self, maps, replicas):
+        """Normalises with the statistics of the batches of all replicas."""
+        values = tf.cast(maps, tf.float32)
+        # Sums are taken around the moving mean, the same everywhere: the difference of
+        # two large numbers would lose the variance.
+        shift = tf.stop_gradient(self.moving_mean)
+        shifted = values - shift
+        sums = tf.reduce_sum(shifted, axis=[0, 1, 2])
+        squares = tf.reduce_sum(tf.square(shifted), axis=[0, 1, 2])
+        count = tf.cast(tf.size(maps) // tf.shape(maps)[-1], tf.float32)
+        sums, squares, count = tf.split(
+            replicas.all_reduce(
+                tf.distribute.ReduceOp.SUM,
+                tf.concat([sums, squares, count[tf.newaxis]], axis=0),
+            ),
+            [maps.shape[-1], maps.shape[-1], 1],
+        )
+        offset = tf.math.divide_no_nan(sums, count)
+        variance = tf.math.divide_no_nan(squares, count) - tf.square(offset)
+        variance = tf.maximum(variance, 0.0)
+        mean = shift + offset
+        self._follow(self.moving_mean, mean, count > 0)
+        self._follow(self.moving_variance, variance, count > 0)
+        outputs = tf.nn.batch_normalization(
+            values, mean, variance, self.beta, self.gamma, self.epsilon
+        )
+        return tf.cast(outputs, maps.dtype)
 
     def folded(self) -> tuple[tf.Tensor, tf.Tensor]:
         """The layer with its moving statistics as x * scale + offset: two [C]."""

@@ -21,6 +21,7 @@ from official.vision.dataloaders import tf_example_decoder, tfds_detection_decod
 from official.vision.ops import preprocess_ops
 
 from sact_tf.data import coco, digit_scenes
+from sact_tf.distribution import sharding
 from sact_tf.model_garden import detection_configs, inputs
 
 
@@ -40,7 +41,7 @@ def dataset(
     Args:
       config: `detection_configs.DetectionData` or `.DetectionScenes`.
       num_classes: of the detector, background included.
-      input_context: under a tf.distribute strategy.
+      input_context: under a tf.distribute strategy; workers get different images.
       first_step: number of the first batch, for a run that is taken up. Digit scenes go
         on exactly; of other data it changes the seed, if there is one.
       field: name of the config, for messages: "task.train_data".
@@ -73,16 +74,13 @@ def dataset(
             f"{field}.shorter_side must be positive and not above longer_side. "
             f"Received: {config.shorter_side}, {config.longer_side}"
         )
-    if config.is_training and config.seed is not None:
-        config = config.replace(seed=config.seed + first_step)
+    config = inputs.seeded(config, input_context, first_step)
 
     def prepare(example):
-        return _prepare(example, config, num_classes, field)
+        return _prepare(example, config, num_classes, input_context, field)
 
     def batch(examples, context):
-        size = config.global_batch_size
-        if context:
-            size = context.get_per_replica_batch_size(size)
+        size = inputs.replica_batch_size(config, context)
         return examples.padded_batch(size, drop_remainder=config.drop_remainder)
 
     if config.annotation_file:
@@ -120,7 +118,7 @@ def resized(image: tf.Tensor, shorter_side: int, longer_side: int) -> tf.Tensor:
     return tf.image.resize(image, new)
 
 
-def _prepare(example, config, num_classes, field):
+def _prepare(example, config, num_classes, context, field):
     image, boxes = example["image"], example["groundtruth_boxes"]
     classes = tf.cast(example["groundtruth_classes"], tf.int32)
     check = tf.debugging.Assert(
@@ -149,9 +147,12 @@ def _prepare(example, config, num_classes, field):
         kept = tf.logical_not(crowd) & tf.reduce_all(boxes[:, 2:] > boxes[:, :2], 1)
         boxes, classes = boxes[kept], classes[kept]
         if config.horizontal_flip:
-            image, boxes, _ = preprocess_ops.random_horizontal_flip(
-                image, boxes, seed=config.seed
-            )
+            seed = inputs.random_seed(config, context)
+            mirrored = tf.random.stateless_uniform([], seed) < 0.5
+            image = tf.where(mirrored, image[:, ::-1], image)
+            ymin, xmin, ymax, xmax = tf.unstack(boxes, axis=1)
+            flipped = tf.stack([ymin, 1.0 - xmax, ymax, 1.0 - xmin], axis=1)
+            boxes = tf.where(mirrored, flipped, boxes)
     image = resized(image, config.shorter_side, config.longer_side) / 127.5 - 1.0
     size = tf.cast(tf.shape(image)[:2], tf.float32)
     return image, _labels(
@@ -226,10 +227,7 @@ def _annotated(config, num_classes, context, field):
             "crowds": ragged([bool(box["iscrowd"]) for box in flat], tf.bool),
         }
     )
-    if context and context.num_input_pipelines > 1:
-        examples = examples.shard(
-            context.num_input_pipelines, context.input_pipeline_id
-        )
+    examples = sharding.shard(examples, context)
     if config.is_training:
         examples = examples.shuffle(len(annotations.images), seed=config.seed).repeat()
 
@@ -256,9 +254,8 @@ def _annotated(config, num_classes, context, field):
 
 
 def _scenes(config, context, first_step):
-    size = config.global_batch_size
-    if context:
-        size = context.get_per_replica_batch_size(size)
+    size = inputs.replica_batch_size(config, context)
+    workers, worker = sharding.count(context), sharding.index(context)
     start = first_step * config.global_batch_size
     batches = digit_scenes.dataset(
         "train" if config.is_training else "validation",
@@ -269,10 +266,12 @@ def _scenes(config, context, first_step):
         max_digits=config.max_digits,
         size=config.image_size,
         supervised=False,
+        shard=(workers, worker),
     )
 
     def labelled(number, scene):
         count = tf.shape(scene["image"])[0]
+        first = (number * workers + worker) * size
         there = scene["classes"] >= 0
         boxes = tf.where(there[..., tf.newaxis], scene["boxes"], -1.0)
         classes = tf.where(there, scene["classes"] + 1, -1)
@@ -292,7 +291,7 @@ def _scenes(config, context, first_step):
             "boxes": boxes,
             "classes": classes,
             "groundtruths": {
-                "source_id": number * size + tf.range(count, dtype=tf.int64) + 1,
+                "source_id": first + tf.range(count, dtype=tf.int64) + 1,
                 "height": tf.fill([count], tf.constant(config.image_size, tf.int64)),
                 "width": tf.fill([count], tf.constant(config.image_size, tf.int64)),
                 "num_detections": tf.reduce_sum(tf.cast(there, tf.int32), axis=1),
@@ -303,7 +302,4 @@ def _scenes(config, context, first_step):
             },
         }
 
-    batches = batches.enumerate().map(labelled, num_parallel_calls=tf.data.AUTOTUNE)
-    if context and context.num_input_pipelines > 1:
-        return batches.shard(context.num_input_pipelines, context.input_pipeline_id)
-    return batches
+    return batches.enumerate().map(labelled, num_parallel_calls=tf.data.AUTOTUNE)

@@ -16,6 +16,7 @@ from official.core import config_definitions as cfg
 from official.core import input_reader
 
 from sact_tf.data import augmentation, digit_scenes, preprocessing
+from sact_tf.distribution import sharding
 from sact_tf.model_garden import configs
 
 _BOX_SIDES = ("ymin", "xmin", "ymax", "xmax")
@@ -39,7 +40,7 @@ def dataset(
       config: `configs.ImageData` or `configs.DigitScenes`.
       num_classes: of the network.
       image_size: S, unless the config says another one.
-      input_context: under a tf.distribute strategy.
+      input_context: under a tf.distribute strategy; workers get different images.
       first_step: number of the first batch, for a run that is taken up. Digit scenes go
         on exactly; of other data, which are shuffled, it changes the seed, if there is
         one.
@@ -81,20 +82,15 @@ def label_offset(config: configs.ImageData, num_classes: int) -> int:
 
 
 def _digit_scenes(config, size, context, first_step):
-    batch_size = config.global_batch_size
-    pipelines, pipeline = 1, 0
-    if context:
-        batch_size = context.get_per_replica_batch_size(batch_size)
-        pipelines, pipeline = context.num_input_pipelines, context.input_pipeline_id
-    batches = digit_scenes.dataset(
+    return digit_scenes.dataset(
         "train" if config.is_training else "validation",
-        batch_size,
+        replica_batch_size(config, context),
         num_scenes=None if config.is_training else config.num_scenes,
         start=first_step * config.global_batch_size,
         seed=config.seed or 0,
         size=size,
+        shard=(sharding.count(context), sharding.index(context)),
     )
-    return batches.shard(pipelines, pipeline) if pipelines > 1 else batches
 
 
 def _images(config, num_classes, size, context, first_step, field):
@@ -108,8 +104,7 @@ def _images(config, num_classes, size, context, first_step, field):
             f"{field}.cache would keep augmented images, the same in every epoch. "
             "Set it to false"
         )
-    if config.is_training and config.seed is not None:
-        config = config.replace(seed=config.seed + first_step)
+    config = seeded(config, context, first_step)
     offset = label_offset(config, num_classes)
 
     def prepare(example):
@@ -125,7 +120,7 @@ def _images(config, num_classes, size, context, first_step, field):
         )
         with tf.control_dependencies([check]):
             label = tf.identity(label)
-        return _prepare(example, config, size), label
+        return _prepare(example, config, size, context), label
 
     return read(
         config,
@@ -134,6 +129,41 @@ def _images(config, num_classes, size, context, first_step, field):
         parser=prepare,
         context=context,
     )
+
+
+def replica_batch_size(
+    config: cfg.DataConfig, context: tf.distribute.InputContext | None
+) -> int:
+    """How many images of a batch come to each replica."""
+    size = config.global_batch_size
+    return context.get_per_replica_batch_size(size) if context else size
+
+
+def seeded(
+    config: cfg.DataConfig, context: tf.distribute.InputContext | None, first_step: int
+) -> cfg.DataConfig:
+    """A config whose seed gives other orders from `first_step` on, in training.
+
+    Workers that share the data must shuffle alike before each takes its part: they get
+    a seed, if there is none.
+    """
+    if not config.is_training:
+        return config
+    seed = config.seed
+    if seed is None and sharding.count(context) > 1:
+        seed = 0
+    return config if seed is None else config.replace(seed=seed + first_step)
+
+
+def random_seed(
+    config: cfg.DataConfig, context: tf.distribute.InputContext | None
+) -> tf.Tensor:
+    """A seed, int32 [2], for what is random about an image: a new one at each call.
+
+    Workers that shuffle alike still augment differently.
+    """
+    seed = tf.random.uniform([2], maxval=tf.int32.max, dtype=tf.int32, seed=config.seed)
+    return tf.bitwise.bitwise_xor(seed, tf.cast(sharding.index(context), tf.int32))
 
 
 def read(
@@ -231,12 +261,9 @@ def _record_decoder(config):
     return decode
 
 
-def _prepare(example, config, size):
+def _prepare(example, config, size, context):
     if config.is_training:
-        # The functions that augment have no state; what is random comes from here.
-        seed = tf.random.uniform(
-            [2], maxval=tf.int32.max, dtype=tf.int32, seed=config.seed
-        )
+        seed = random_seed(config, context)
         if config.preprocessing == "imagenet":
             return augmentation.imagenet(example["image"], example["boxes"], size, seed)
     image = tf.io.decode_image(example["image"], channels=3, expand_animations=False)
