@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -44,6 +45,9 @@ def fit(
     A loss that is not finite stops the run, and the network goes back to the last
     checkpoint from before.
 
+    Under a MultiWorkerMirroredStrategy every worker calls it with the same arguments
+    and the same directory, on a file system that all share; the first worker writes.
+
     Args:
       model: a compiled model.
       dataset: batches, at least as many as there are steps in all, or exactly as many
@@ -76,11 +80,18 @@ def fit(
     ):
         if value < 1:
             raise ValueError(f"{name} must be at least 1. Received: {name}={value}")
+    strategy = model.distribute_strategy
+    if isinstance(strategy, tf.distribute.ParameterServerStrategy):
+        raise ValueError(
+            "sact_tf.training.fit looks at every step, which a ParameterServerStrategy "
+            "does not allow. Use model.fit with tf_keras.callbacks.BackupAndRestore "
+            "(see docs/distributed.md)"
+        )
     if not model.optimizer:
         raise ValueError("The model must be compiled before it can be trained.")
     if verbose == "auto":
         verbose = 1 if sys.stdout.isatty() else 2
-    with model.distribute_strategy.scope():
+    with strategy.scope():
         state = _State(model, os.fspath(directory), steps_per_epoch, backup_every)
     state.restore()
     wanted = epochs * steps_per_epoch
@@ -131,8 +142,14 @@ class _State:
         self._checkpoint = tf.train.Checkpoint(
             model=model, optimizer=model.optimizer, step=self._step
         )
+        # All workers take part in saving, since it averages variables over them; what
+        # those save that do not lead is for nobody.
+        self._leads = model.distribute_strategy.extended.should_checkpoint
+        self._aside = None if self._leads else tempfile.TemporaryDirectory()
         self._manager = tf.train.CheckpointManager(
-            self._checkpoint, directory, max_to_keep=2
+            self._checkpoint,
+            directory if self._leads else self._aside.name,
+            max_to_keep=2,
         )
         self._settings = {
             "steps_per_epoch": steps_per_epoch,
@@ -154,7 +171,7 @@ class _State:
     @property
     def latest(self) -> str | None:
         """The last checkpoint, or None."""
-        return self._manager.latest_checkpoint
+        return tf.train.latest_checkpoint(self.directory)
 
     def restore(self):
         """Goes back to the last checkpoint, if there is one."""
@@ -200,9 +217,10 @@ class _State:
                     f"{variable.name} is not finite after step {self.step}, "
                     f"{self._advice()}"
                 )
-        os.makedirs(self.directory, exist_ok=True)
-        self._write("settings.json", self._settings)
-        self._write("history.json", self.history)
+        if self._leads:
+            os.makedirs(self.directory, exist_ok=True)
+            self._write("settings.json", self._settings)
+            self._write("history.json", self.history)
         self._manager.save(checkpoint_number=self.step)
 
     def refuse(self, loss):

@@ -147,13 +147,16 @@ class _Process:
     @property
     def code(self):
         """The exit code, negative for a signal; None while it runs."""
-        return self._popen.poll() if self._popen else None
+        return self._popen.poll()
+
+    @property
+    def started(self):
+        return self._popen is not None
 
     def signal(self, number):
         """Sends a signal to the process and what it has started."""
-        if self._popen:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._popen.pid, number)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._popen.pid, number)
 
     def wait(self, seconds):
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -185,7 +188,7 @@ class _Cluster:
         roles = {"worker": arguments.workers}
         if self._asynchronous:
             roles = {"chief": 1, "ps": arguments.ps, **roles}
-        ports = iter(_free_ports(sum(roles.values())))
+        ports = iter(free_ports(sum(roles.values())))
         addresses = {
             role: [f"127.0.0.1:{next(ports)}" for _ in range(count)]
             for role, count in roles.items()
@@ -265,6 +268,7 @@ class _Cluster:
             process.start()
 
     def _stop(self, processes):
+        processes = [process for process in processes if process.started]
         for process in processes:
             process.signal(signal.SIGTERM)
         deadline = time.monotonic() + _SECONDS_TO_END
@@ -303,7 +307,8 @@ def _environment(arguments, addresses, role, index):
     return environment
 
 
-def _free_ports(count):
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine on which nobody listens."""
     with contextlib.ExitStack() as stack:
         # All at once, or the system may give the same one twice.
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]

@@ -77,15 +77,22 @@ def _train_with_others(cluster, params):
         performance.set_mixed_precision_policy(params.runtime.mixed_precision_dtype)
     code = 0
     try:
-        distributed.run(cluster, params, flags.FLAGS.mode, flags.FLAGS.model_dir)
-    except distributed.RestartError as error:
-        print(f"error: {cluster.name}: {error}", file=sys.stderr)
-        code = RESTART
+        command_line.run(lambda: _take_part(cluster, params))
+    except SystemExit as ended:
+        code = ended.code
     if code or cluster.asynchronous:
-        # TensorFlow's threads would wait for processes that are gone.
+        # Or TensorFlow's threads wait for processes that are gone.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _take_part(cluster, params):
+    try:
+        distributed.run(cluster, params, flags.FLAGS.mode, flags.FLAGS.model_dir)
+    except distributed.RestartError as error:
+        print(f"error: {cluster.name}: {error}", file=sys.stderr)
+        sys.exit(RESTART)
 
 
 def _claim(folder, params):

@@ -5,6 +5,7 @@ import tf_keras
 from absl import logging
 from official.vision.modeling.backbones import factory
 
+from sact_tf.layers.normalization import BatchNormalization
 from sact_tf.model_garden import configs
 from sact_tf.models.resnet import FAMILIES, ResNet, enlarge
 
@@ -193,6 +194,13 @@ def per_image(values: tf.Tensor) -> tf.Tensor:
     """Mean over positions, float32: [B, h, w] to [B]; [B] stays as it is."""
     values = tf.cast(values, tf.float32)
     return values if values.shape.rank == 1 else tf.reduce_mean(values, axis=[1, 2])
+
+
+def synchronize_batch_norm(model: tf.Module, synchronized: bool) -> None:
+    """Sets whether replicas share the statistics of batch norm (see its layer)."""
+    for layer in model.submodules:
+        if isinstance(layer, BatchNormalization):
+            layer.synchronized = synchronized
 
 
 def build_network(

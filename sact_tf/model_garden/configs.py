@@ -113,6 +113,9 @@ class ClassificationTask(garden.ImageClassificationTask):
         out.
       seed: of the initial weights; None for other ones each time.
       allow_image_summary: whether evaluations write ponder cost maps to TensorBoard.
+      synchronize_batch_norm: whether batch norm has the statistics of the whole batch
+        where synchronous replicas share it, or each replica's own, which costs no
+        communication.
     """
 
     model: ClassificationModel = dataclasses.field(default_factory=ClassificationModel)
@@ -124,3 +127,4 @@ class ClassificationTask(garden.ImageClassificationTask):
     )
     seed: int | None = None
     allow_image_summary: bool = True
+    synchronize_batch_norm: bool = True

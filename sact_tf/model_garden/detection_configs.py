@@ -120,6 +120,8 @@ class DetectionTask(cfg.TaskConfig):
       reference_units: residual units of the plain feature extractor that the logged
         `flops_share` compares with: ResNet-101's, as in table 1.
       allow_image_summary: whether evaluations write pictures to TensorBoard.
+      synchronize_batch_norm: see the classification task; without effect where batch
+        norm is fixed.
     """
 
     model: DetectionModel = dataclasses.field(default_factory=DetectionModel)
@@ -135,3 +137,4 @@ class DetectionTask(cfg.TaskConfig):
         default_factory=lambda: [3, 4, 23]
     )
     allow_image_summary: bool = True
+    synchronize_batch_norm: bool = True

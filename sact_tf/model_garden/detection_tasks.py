@@ -51,7 +51,9 @@ class DetectionTask(base_task.Task):
         if config.seed is not None:
             tf_keras.utils.set_random_seed(config.seed)
         self._built = detectors.build(config.model, config.losses.l2_weight_decay)
-        return self._built.detector
+        detector = self._built.detector
+        backbones.synchronize_batch_norm(detector, config.synchronize_batch_norm)
+        return detector
 
     def initialize(self, model):
         """Takes weights from `init_checkpoint`, when a run begins."""
@@ -160,6 +162,13 @@ class DetectionTask(base_task.Task):
         detections["image_info"] = labels["image_info"]
         detections["source_id"] = labels["groundtruths"]["source_id"]
         logs = {"detections": detections, "groundtruths": labels["groundtruths"]}
+        replicas = tf.distribute.get_replica_context()
+        if replicas.num_replicas_in_sync > 1:
+            # COCO's metrics need the images of all replicas, those of other processes
+            # too.
+            logs = tf.nest.map_structure(
+                lambda values: replicas.all_gather(values, axis=0), logs
+            )
         if self.task_config.allow_image_summary:
             costs_of_blocks = [
                 enlarge(block["ponder_cost"], tf.shape(images)[1:3])
@@ -176,7 +185,13 @@ class DetectionTask(base_task.Task):
         if state is None:
             self._evaluator.reset_states()
             state = {"pictures": []}
-        self._evaluator.update_state(step_logs["groundtruths"], step_logs["detections"])
+        # Every replica has those of all.
+        self._evaluator.update_state(
+            *(
+                {key: replicas[:1] for key, replicas in step_logs[part].items()}
+                for part in ("groundtruths", "detections")
+            )
+        )
         if "pictures" in step_logs and len(state["pictures"]) < _IMAGES_SHOWN:
             values = {**step_logs["pictures"], **step_logs["detections"]}
             # The first image of the first replica.

@@ -47,6 +47,7 @@ class ClassificationTask(garden.ImageClassificationTask):
             num_classes=config.model.num_classes,
             weight_decay=config.losses.l2_weight_decay,
         )
+        backbones.synchronize_batch_norm(network, config.synchronize_batch_norm)
         model = backbones.ClassificationModel(network)
         if config.freeze_backbone:
             model.backbone.trainable = False
