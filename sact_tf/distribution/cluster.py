@@ -180,8 +180,8 @@ def _addresses(jobs):
 
 
 def _check_address(role, address):
-    host, colon, port = address.rpartition(":") if isinstance(address, str) else "" * 3
-    whole = host and colon and port.isascii() and port.isdigit()
+    host, _, port = address.rpartition(":") if isinstance(address, str) else ("",) * 3
+    whole = host and port.isascii() and port.isdigit()
     if not whole or not 0 < int(port) < 2**16:
         raise _malformed(
             f"needs host:port, port 1 to 65535, for {role}. Received: {_shown(address)}"
