@@ -61,17 +61,17 @@ def _train(argv):
     cluster = from_environment()
     if "train" in flags.FLAGS.mode:
         _claim(flags.FLAGS.model_dir, params)
-    strategies.check(params.runtime.distribution_strategy, cluster)
-    if cluster is None or (
-        cluster.role != "evaluator"
-        and params.runtime.distribution_strategy not in strategies.OF_SEVERAL
-    ):
+    name = params.runtime.distribution_strategy
+    evaluates = cluster is not None and cluster.role == "evaluator"
+    if name in strategies.OF_SEVERAL or evaluates:
+        _train_with_others(cluster, params)
+    else:
+        strategies.check(name, cluster)
         train.main(argv)
-        return
-    _train_with_others(cluster, params)
 
 
 def _train_with_others(cluster, params):
+    strategies.check(params.runtime.distribution_strategy, cluster)
     gin.parse_config_files_and_bindings(flags.FLAGS.gin_file, flags.FLAGS.gin_params)
     if params.runtime.mixed_precision_dtype:
         performance.set_mixed_precision_policy(params.runtime.mixed_precision_dtype)

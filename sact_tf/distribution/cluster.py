@@ -86,6 +86,8 @@ class Cluster:
             tf.train.ClusterSpec(addresses),
             task_type=self.role,
             task_id=self.index,
+            # TensorFlow asks the resolver how many devices this worker has.
+            num_accelerators={"GPU": len(tf.config.list_physical_devices("GPU"))},
             rpc_layer="grpc",
         )
 

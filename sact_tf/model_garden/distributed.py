@@ -12,6 +12,7 @@ import shutil
 
 import tensorflow as tf
 import tf_keras
+from absl import logging
 from official.common import distribute_utils
 from official.core import base_trainer, task_factory, train_lib, train_utils
 from official.core import config_definitions as cfg
@@ -39,18 +40,18 @@ def run(cluster: Cluster, params: cfg.ExperimentConfig, mode: str, folder: str) 
     until they are killed.
 
     Args:
-      cluster: see `sact_tf.distribution.cluster.from_environment`.
+      cluster: see `sact_tf.distribution.cluster.from_environment`; goes together with
+        the strategy of `params` (see `sact_tf.distribution.strategies.check`).
       params: of the experiment.
       mode: as the Garden's; an evaluator always evaluates.
       folder: of the run (`--model_dir`), on a file system that all processes share.
 
     Raises:
       RestartError: another process has ended, or cannot be reached any more.
-      ValueError: the configuration, TF_CONFIG and the other processes do not go
-        together.
+      ValueError: the mode, the ports or the other processes do not go together with
+        what this one was told.
     """
     name = params.runtime.distribution_strategy
-    strategies.check(name, cluster)
     asynchronous = name == strategies.ASYNCHRONOUS
     if asynchronous and "train" not in mode:
         raise ValueError(
@@ -66,22 +67,34 @@ def run(cluster: Cluster, params: cfg.ExperimentConfig, mode: str, folder: str) 
     if asynchronous and cluster.role in ("ps", "worker"):
         strategies.serve(cluster)
         return
+    logging.info("%s waits for %s.", cluster.name, ", ".join(cluster.members))
     try:
         if asynchronous:
             strategy = strategies.asynchronous(cluster)
         else:
             strategy = strategies.synchronous(cluster)
-        agreement.check(folder, cluster)
-        if cluster.leads and "train" in mode:
-            train_utils.serialize_config(params, folder)
-        if asynchronous:
-            mode = "train"  # Evaluation is the evaluator's.
-        _Runner.of(strategy, params, mode, folder, cluster.leads).run()
     except _LOST as error:
         raise RestartError(
-            f"{_what_ended(error, asynchronous)} The run can go on from "
-            f"{tf.train.latest_checkpoint(folder) or 'its beginning'}: start all "
-            "processes again with the same command"
+            f"Not all processes of TF_CONFIG can be reached ({_reason(error)}). Start "
+            "those that are missing, and this one again"
+        ) from error
+    agreement.check(folder, cluster)
+    if cluster.leads and "train" in mode:
+        train_utils.serialize_config(params, folder)
+    if asynchronous:
+        mode = "train"  # Evaluation is the evaluator's.
+    try:
+        _Runner.of(strategy, params, mode, folder, cluster.leads).run()
+    except _LOST as error:
+        ended = (
+            "A parameter server has ended, and its part of the parameters with it"
+            if asynchronous
+            else "Another worker has ended"
+        )
+        latest = tf.train.latest_checkpoint(folder)
+        raise RestartError(
+            f"{ended} ({_reason(error)}). The run can go on from "
+            f"{latest or 'its beginning'}: start it again with the same command"
         ) from error
 
 
@@ -94,11 +107,8 @@ _LOST = (
 )
 
 
-def _what_ended(error, asynchronous):
-    if asynchronous:
-        return "A parameter server has ended, and its part of the parameters with it."
-    reason = error.message.strip().partition("\n")[0][:200]
-    return f"Another worker has ended or cannot be reached ({reason})."
+def _reason(error):
+    return error.message.strip().partition("\n")[0][:200]
 
 
 def _evaluate(params, folder):
