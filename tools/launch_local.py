@@ -78,7 +78,7 @@ def _arguments():
     parser.add_argument(
         "--threads",
         type=int,
-        help="of each process, for operations (default: as many as there are cores)",
+        help="of each operation of a process (default: as many as there are cores)",
     )
     parser.add_argument(
         "--restarts",
@@ -302,8 +302,9 @@ def _environment(arguments, addresses, role, index):
         "PYTHONUNBUFFERED": "1",
     }
     if arguments.threads:
-        for kind in ("INTRAOP", "INTEROP"):
-            environment[f"TF_NUM_{kind}_THREADS"] = str(arguments.threads)
+        # Not those that start operations: with one of them, a process that waits for
+        # another could do nothing else.
+        environment["TF_NUM_INTRAOP_THREADS"] = str(arguments.threads)
     return environment
 
 

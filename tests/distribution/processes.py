@@ -43,7 +43,12 @@ class Processes:
             with self._log(name).open("ab") as log:
                 self._running[name] = subprocess.Popen(
                     [*self._command, *more],
-                    env={**os.environ, "TF_CONFIG": config, "PYTHONUNBUFFERED": "1"},
+                    env={
+                        **os.environ,
+                        "TF_CONFIG": config,
+                        "TF_NUM_INTRAOP_THREADS": "1",
+                        "PYTHONUNBUFFERED": "1",
+                    },
                     stdout=log,
                     stderr=subprocess.STDOUT,
                 )
