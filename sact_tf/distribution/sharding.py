@@ -6,12 +6,10 @@ tf.distribute gives the same context everywhere, as if each worker were alone: w
 `for_workers` it gets the worker's own.
 
 ```python
-strategy = tf.distribute.ParameterServerStrategy(resolver)  # or any other
-
 def make(context):
     return sharding.shard(tf.data.Dataset.range(1000), context).batch(8)
 
-data = tf_keras.utils.experimental.DatasetCreator(sharding.for_workers(strategy, make))
+data = tf_keras.utils.experimental.DatasetCreator(sharding.for_workers(9, make))
 model.fit(data, steps_per_epoch=100)
 ```
 """
@@ -47,16 +45,13 @@ def index(context: tf.distribute.InputContext | None) -> tf.Tensor:
     return tf.cast(context.input_pipeline_id if context else 0, tf.int64)
 
 
-def for_workers(strategy: tf.distribute.Strategy, make: _Maker) -> _Maker:
+def for_workers(workers: int, make: _Maker) -> _Maker:
     """Gives a function that makes data sets the context of the worker it runs for.
 
     Args:
-      strategy: under which the data are used.
+      workers: number of asynchronous workers.
       make: makes the part of one worker.
     """
-    if not isinstance(strategy, tf.distribute.ParameterServerStrategy):
-        return make
-    workers = strategy.cluster_resolver.cluster_spec().num_tasks("worker")
 
     def make_for_worker(context):
         current = tf.distribute.coordinator.experimental_get_current_worker_index()

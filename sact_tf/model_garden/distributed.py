@@ -59,7 +59,7 @@ def run(cluster: Cluster, params: cfg.ExperimentConfig, mode: str, folder: str) 
             "without TF_CONFIG"
         )
     if cluster.role == "evaluator":
-        _evaluate(params, folder)
+        _evaluate(cluster, params, folder)
         return
     cluster.check_port()
     settings = {**params.as_dict(), "mode": mode, "tensorflow": tf.__version__}
@@ -84,7 +84,7 @@ def run(cluster: Cluster, params: cfg.ExperimentConfig, mode: str, folder: str) 
     if asynchronous:
         mode = "train"  # Evaluation is the evaluator's.
     try:
-        _Runner.of(strategy, params, mode, folder, cluster.leads).run()
+        _Runner.of(cluster, strategy, params, mode, folder).run()
     except _LOST as error:
         ended = (
             "A parameter server has ended, and its part of the parameters with it"
@@ -111,13 +111,13 @@ def _reason(error):
     return error.message.strip().partition("\n")[0][:200]
 
 
-def _evaluate(params, folder):
+def _evaluate(cluster, params, folder):
     """Evaluates every checkpoint that it sees, until that of the last step."""
     params = params.replace(trainer={"continuous_eval_timeout": _EVALUATOR_LOOKS_EVERY})
     strategy = distribute_utils.get_distribution_strategy(
         "one_device", num_gpus=min(params.runtime.num_gpus, 1)
     )
-    _Runner.of(strategy, params, "continuous_eval", folder, leads=True).run()
+    _Runner.of(cluster, strategy, params, "continuous_eval", folder).run()
 
 
 class AsyncTrainer(base_trainer.Trainer):
@@ -130,11 +130,10 @@ class AsyncTrainer(base_trainer.Trainer):
     update.
     """
 
-    def __init__(self, config, task, model, optimizer):
+    def __init__(self, config, task, model, optimizer, num_workers):
         """See the Garden's trainer."""
-        strategy = tf.distribute.get_strategy()
-        self._num_workers = strategy.cluster_resolver.cluster_spec().num_tasks("worker")
-        self._updates = tf.Variable(tf.zeros([self._num_workers], tf.int64))
+        self._num_workers = num_workers
+        self._updates = tf.Variable(tf.zeros([num_workers], tf.int64))
         self._staleness = tf_keras.metrics.Mean("staleness")
         super().__init__(config, task, model, optimizer, train=True, evaluate=False)
 
@@ -186,23 +185,28 @@ class AsyncTrainer(base_trainer.Trainer):
 class _Runner(train_lib.OrbitExperimentRunner):
     """The Garden's runner, for one process of several."""
 
-    _aside = None
+    def __init__(self, cluster, **options):
+        self._cluster = cluster
+        self._aside = None
+        super().__init__(**options)
 
     @classmethod
-    def of(cls, strategy, params, mode, folder, leads):
-        """A runner; only the process that leads writes summaries."""
+    def of(cls, cluster, strategy, params, mode, folder):
+        """A runner; only one process that trains writes summaries."""
         with strategy.scope():
             task = task_factory.get_task(params.task, logging_dir=folder)
-        pictures = leads and summary_manager.maybe_build_eval_summary_manager(
+        writes = cluster.leads or cluster.role == "evaluator"
+        pictures = writes and summary_manager.maybe_build_eval_summary_manager(
             params, folder
         )
         return cls(
+            cluster,
             distribution_strategy=strategy,
             task=task,
             mode=mode,
             params=params,
             model_dir=folder,
-            save_summary=leads,
+            save_summary=writes,
             eval_summary_manager=pictures or None,
             # Written at once: a process may be gone the next moment.
             enable_async_checkpointing=False,
@@ -214,7 +218,9 @@ class _Runner(train_lib.OrbitExperimentRunner):
         with self.strategy.scope():
             model = task.build_model()
             optimizer = train_utils.create_optimizer(task, self.params)
-            return AsyncTrainer(self.params, task, model, optimizer)
+            return AsyncTrainer(
+                self.params, task, model, optimizer, self._cluster.count("worker")
+            )
 
     def _maybe_build_checkpoint_manager(self):
         manager = super()._maybe_build_checkpoint_manager()
