@@ -141,7 +141,7 @@ class AsyncTrainer(base_trainer.Trainer):
         """A data set on each worker, with that worker's part of the data."""
         strategy = self.strategy
         make = sharding.for_workers(
-            strategy,
+            self._num_workers,
             lambda context: dataset_or_fn(*args, input_context=context, **kwargs),
         )
 
