@@ -56,7 +56,9 @@ def test_records(tmp_path, context, files, seed):
         input_path=write(tmp_path, files, count // files),
         preprocessing="cifar",
         global_batch_size=4,
-        shuffle_buffer_size=1,  # Or the first images would be of two epochs.
+        # File after file: or the first images would be of several epochs.
+        shuffle_buffer_size=1,
+        cycle_length=1,
         seed=seed,
         first_label=0,
     )
