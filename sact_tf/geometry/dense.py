@@ -6,8 +6,8 @@ import tensorflow as tf
 
 from sact_tf.geometry.pieces import (
     Pieces,
+    linear_score,
     mean_over_positions,
-    nine_to_one,
     without_padding,
 )
 
@@ -99,21 +99,14 @@ class Dense:
         read once, and not copied nine-fold.
 
         Args:
-          kernel: float32 [C, 10].
+          kernel: float32 [10, C].
           offset: float32 [10], added to the ten numbers; as zero as everything else
             outside of the map.
 
         Returns:
           float32 [B, H, W]; what it says of halted positions means nothing.
         """
-        kernel = tf.cast(kernel, self._features.dtype)[tf.newaxis, tf.newaxis]
-        numbers = tf.nn.conv2d(self._features, kernel, 1, "VALID")
-        numbers = tf.cast(numbers, tf.float32) + offset
-        numbers = without_padding(numbers, self._real)
-        gather = nine_to_one(tf.float32)
-        local = tf.nn.conv2d(numbers[..., :9], gather, 1, "SAME")[..., 0]
-        mean = mean_over_positions(numbers[..., 9:], self._real)
-        return local + mean[..., tf.newaxis]
+        return linear_score(self._features, kernel, offset, self._real)
 
     def spread(self, values: tf.Tensor) -> Pieces:
         """One value per image, [B, 1], for every active position."""

@@ -10,10 +10,22 @@ from sact_tf.geometry.pieces import Pieces, mean_over_positions, without_padding
 class Images:
     """The images of a batch that still run, as one stack of maps; see Dense."""
 
-    def __init__(self, features: tf.Tensor, real: tf.Tensor | None = None):
-        """Enters with maps [B, H, W, C], all images active; `real` as for Dense."""
+    def __init__(
+        self,
+        features: tf.Tensor,
+        real: tf.Tensor | None = None,
+        conditionals: bool = True,
+    ):
+        """Enters with maps [B, H, W, C], all images active.
+
+        Args:
+          features: what the block's first unit gave.
+          real: see Dense.
+          conditionals: see Packed.
+        """
         self._features = features
         self._real = real
+        self._conditionals = conditionals
         self._output = None
         self._images = tf.range(tf.shape(features)[0])  # Which image each map is of.
         self._num_images = tf.shape(features)[0]
@@ -45,6 +57,8 @@ class Images:
 
     def unless_empty(self, compute: Callable, otherwise: Callable):
         """See Dense."""
+        if not self._conditionals:
+            return compute()
         return tf.cond(self._running, compute, otherwise)
 
     def global_mean(self) -> tf.Tensor:
@@ -70,6 +84,9 @@ class Images:
         """See Dense."""
         self._running = tf.reduce_any(active)
         active = tf.gather(active, self._images)
+        if not self._conditionals:
+            # One image is always kept, lest anything be empty; its weights are zero.
+            active |= (tf.range(tf.size(active)) == 0) & ~self._running
         state = [self._output, self._images, self._features]
         if self._real is not None:
             state.append(self._real)
@@ -82,7 +99,11 @@ class Images:
         def go_on():
             return (*state, *(value[:0] for value in state[:2]))
 
-        *kept, output, images = tf.cond(tf.reduce_all(active), go_on, leave_out)
+        if self._conditionals:
+            parts = tf.cond(tf.reduce_all(active), go_on, leave_out)
+        else:
+            parts = leave_out()
+        *kept, output, images = parts
         self._output, self._images, self._features, *real = kept
         if real:
             (self._real,) = real

@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from sact_tf.geometry.pieces import Pieces, dilate, nine_to_one
+from sact_tf.geometry.calibration import PackingCost
+from sact_tf.geometry.pieces import Pieces, dilate, linear_score, nine_to_one
 
 
 class _State(NamedTuple):
@@ -42,6 +43,7 @@ class _State(NamedTuple):
       count: int32 scalar, n. Asked for instead of the shape of `rows`: TensorFlow's
         constant folding takes the shape of what goes into a conditional for the shape
         of what comes out of it.
+      idle: float32 scalar, rows that units ran on in vain since they were last packed.
     """
 
     rows: tf.Tensor
@@ -56,6 +58,7 @@ class _State(NamedTuple):
     ring_halos: tf.Tensor
     halted_sum: tf.Tensor
     count: tf.Tensor
+    idle: tf.Tensor
 
 
 class Packed:
@@ -66,8 +69,9 @@ class Packed:
         features: tf.Tensor,
         radius: int,
         side: int = 1,
-        threshold: float = 1.0,
+        packing: PackingCost | None = None,
         real: tf.Tensor | None = None,
+        conditionals: bool = True,
     ):
         """Enters with a map of which every position is active.
 
@@ -75,20 +79,25 @@ class Packed:
           features: [B, H, W, C], what the block's first unit gave.
           radius: how far the residual units look: their number of 3x3 convolutions.
           side: k, the side of the tiles; 1 for single positions.
-          threshold: nothing is packed, and what has halted is masked, as long as at
-            least this share of the positions (or tiles) is active.
+          packing: what packing costs. What has halted is masked until the units that
+            ran on it in vain have cost as much. If None, everything is packed at once.
           real: bool [B, H, W], false where the map is padding, which is in no row; None
             for no padding.
+          conditionals: whether to save work where nothing halts, nothing is active or
+            nothing is packed yet. Without, gradients can be taken in graphs with loops,
+            where TensorFlow's constant folding takes the number of rows before a
+            conditional for that behind it.
         """
         shape = tf.shape(features)
         self._images, self._height, self._width = shape[0], shape[1], shape[2]
         self._map_size = self._height * self._width
         self._positions = self._images * self._map_size
         self._channels = features.shape[-1]
-        self._radius, self._side, self._threshold = radius, side, threshold
+        self._radius, self._side, self._packing = radius, side, packing
         self._real = real
+        self._conditionals = conditionals
         self._finished = []
-        self._has_idle_rows = tf.constant(side > 1)
+        self._has_idle_rows = tf.constant(side > 1 or not conditionals)
         self._prepare_halos()
         places = self._all_places()
         rows = tf.reshape(features, [self._positions, self._channels])
@@ -110,6 +119,7 @@ class Packed:
             ring_halos=tf.zeros([1, 9], tf.int32),
             halted_sum=tf.zeros([self._images, self._channels], rows.dtype),
             count=tf.size(places),
+            idle=tf.zeros([]),
         )
 
     @property
@@ -144,9 +154,7 @@ class Packed:
             nothing = _as_map(_as_rows(maps)[:1])
             return [_as_map(_as_rows(maps)), nothing][: len(pieces) - 1]
 
-        if self._side > 1:
-            return packed()
-        return tf.cond(self._is_whole(), on_map, packed)
+        return self._if_whole(on_map, packed)
 
     def _convolve_rows(self, rows, convolution, then):
         """A 3x3 convolution of rows that find their neighbours by the tables."""
@@ -183,7 +191,9 @@ class Packed:
 
         def added():
             (values,) = residual()
-            if self._side > 1 or self._threshold < 1:
+            if not self._conditionals:
+                values *= alive
+            elif self._side > 1 or self._packing:
                 values = tf.cond(
                     self._has_idle_rows, lambda: values * alive, lambda: values
                 )
@@ -194,6 +204,8 @@ class Packed:
 
     def unless_empty(self, compute: Callable, otherwise: Callable):
         """See Dense."""
+        if not self._conditionals:
+            return compute()
         return tf.cond(self._state.count > 0, compute, otherwise)
 
     def global_mean(self) -> tf.Tensor:
@@ -206,9 +218,20 @@ class Packed:
     def linear_score(self, kernel: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
         """See Dense."""
         state = self._state
+
+        def on_map():
+            shape = tf.concat([self.decisions_shape, [self._channels]], axis=0)
+            return linear_score(tf.reshape(state.rows, shape), kernel, offset)
+
+        return self._if_whole(on_map, lambda: self._score_of_rows(kernel, offset))
+
+    def _score_of_rows(self, kernel, offset):
+        """A linear score of rows that find their neighbours by the tables."""
+        state = self._state
         lowered = tf.cast(kernel, state.rows.dtype)
         numbers = [
-            tf.cast(tf.matmul(rows, lowered), tf.float32) for rows in self._pieces(1)
+            tf.cast(tf.matmul(rows, lowered, transpose_b=True), tf.float32)
+            for rows in self._pieces(1)
         ]
         around = self._table([x[:, :9] + offset[:9] for x in numbers])
         if self._side > 1:
@@ -222,7 +245,7 @@ class Packed:
             local = tf.reduce_sum(local, axis=1, keepdims=True)
         total = self._sum_by_image(numbers[0][:, 9:], state.places)
         halted = tf.cast(state.halted_sum, tf.float32)
-        total += tf.matmul(halted, kernel[:, 9:])
+        total += tf.matmul(halted, kernel[9:], transpose_b=True)
         mean = total / tf.cast(self._map_sizes(), tf.float32) + offset[9]
         image = self._image_of(state.places, last=True)
         return self._on_map(local[:, 0] + tf.gather(mean, image)[:, 0])
@@ -266,18 +289,34 @@ class Packed:
         def go_on():
             return (*state, state.output[:0], state.places[:0])
 
+        if not self._conditionals:
+            self._halt_unconditionally(state, cells)
+            return
         count = tf.math.count_nonzero(cells, dtype=tf.int32)
         total = state.count // self._side**2
         stays = tf.equal(count, total)
-        if self._threshold < 1:
-            least = self._threshold * tf.cast(total, tf.float32)
-            enough = tf.cast(count, tf.float32) >= tf.maximum(least, 1.0)
-            stays |= self._is_whole() & enough
+        if self._packing:
+            rows = tf.cast(state.count, tf.float32)
+            active = tf.cast(count * self._side**2, tf.float32)
+            # Packed rows are somewhat slower than the map.
+            slower = tf.where(self._is_whole(), self._packing.slower, 1.0)
+            idle = state.idle + tf.maximum(rows - slower * active, 0.0)
+            state = state._replace(idle=idle)
+            cheap = idle < self._packing.fixed + self._packing.per_row * rows
+            stays |= cheap & (count > 0)
         if self._side == 1:
             self._has_idle_rows = stays & (count < total)
         *after, output, places = tf.cond(stays, go_on, shrink)
         self._state = _State(*after)
         self._set_shapes()
+        self._finished.append((places, output))
+
+    def _halt_unconditionally(self, state, cells):
+        """Packs anew in any case; one cell is always kept, lest anything be empty."""
+        first = tf.range(tf.size(cells)) == 0
+        cells |= first & ~tf.reduce_any(cells)
+        *after, output, places = self._shrink(state, cells)
+        self._state = _State(*after)
         self._finished.append((places, output))
 
     def leave(self) -> tf.Tensor:
@@ -327,6 +366,7 @@ class Packed:
             ),
             halted_sum=state.halted_sum + self._sum_by_image(gone_rows, gone_places),
             count=tf.math.count_nonzero(cells, dtype=tf.int32) * self._side**2,
+            idle=tf.zeros([]),
         )
         return (*after, self._take(state.output, gone), gone_places)
 
@@ -438,6 +478,12 @@ class Packed:
         places = tf.minimum(places, self._positions - 1)
         corner = tf.gather(self._halo_corner, places)
         return tf.gather(tf.reshape(with_margin, [-1]), corner[:, tf.newaxis] + steps)
+
+    def _if_whole(self, on_map, packed):
+        """What one of two functions gives: the first while the rows are the map."""
+        if self._side > 1 or not self._conditionals:
+            return packed()
+        return tf.cond(self._is_whole(), on_map, packed)
 
     def _is_whole(self):
         """Whether nothing has been packed yet, and all positions are in the rows."""

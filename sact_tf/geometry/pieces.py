@@ -57,3 +57,20 @@ def mean_over_positions(maps: tf.Tensor, real: tf.Tensor | None) -> tf.Tensor:
 def nine_to_one(dtype) -> tf.Tensor:
     """Kernel [3, 3, 9, 1] that adds up, for each place in it, that place's number."""
     return tf.reshape(tf.eye(9, dtype=dtype), [3, 3, 9, 1])
+
+
+def linear_score(
+    maps: tf.Tensor,
+    kernel: tf.Tensor,
+    offset: tf.Tensor,
+    real: tf.Tensor | None = None,
+) -> tf.Tensor:
+    """Dense.linear_score of maps [B, H, W, C], of which `real` are no padding."""
+    shape = tf.shape(maps)
+    rows = tf.reshape(maps, [-1, maps.shape[-1]])
+    numbers = tf.matmul(rows, tf.cast(kernel, maps.dtype), transpose_b=True)
+    numbers = tf.cast(tf.reshape(numbers, [*tf.unstack(shape[:3]), 10]), tf.float32)
+    numbers = without_padding(numbers + offset, real)
+    around = nine_to_one(tf.float32)
+    local = tf.nn.conv2d(numbers[..., :9], around, 1, "SAME")[..., 0]
+    return local + mean_over_positions(numbers[..., 9:], real)[..., tf.newaxis]

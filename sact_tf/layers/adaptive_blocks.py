@@ -8,7 +8,7 @@ import tf_keras
 from sact_tf import flops as cost
 from sact_tf import halting
 from sact_tf.geometry import Dense, Images, Packed, within, without_padding
-from sact_tf.geometry.calibration import packing_threshold
+from sact_tf.geometry.calibration import packing_cost
 
 #: Where units are computed: everywhere and masked; at active positions; in active
 #: tiles; or whichever is fastest.
@@ -138,22 +138,29 @@ class Block(tf_keras.layers.Layer):
 
     def _geometry(self, features, training, real):
         per_image = self._adaptivity == "act"
-        # Live batch norms need the statistics of all positions. With frozen ones a step
-        # could be sparse, but for TensorFlow's constant folding: it takes the number of
-        # rows before a conditional for that behind it, and gradients of packed blocks
-        # fail inside of loops.
-        if training or self._execution == "dense":
+        # Live batch norms need the statistics of all positions.
+        live = self.units[0].preact.is_live(training)
+        if live or self._execution == "dense":
             return Dense(features, per_image, real)
+        options = {"real": real, "conditionals": not training}
         if per_image:
-            return Images(features, real)
-        radius = self.units[0].radius
+            return Images(features, **options)
         if self._execution == "tiles":
-            side = self._tile_size if self._tile_size > 1 else TILE_SIZE
-            return Packed(features, radius, side, real=real)
-        if self._execution == "positions":
-            return Packed(features, radius, real=real)
-        threshold = packing_threshold(self.units[0].conv1.filters)
-        return Packed(features, radius, threshold=threshold, real=real)
+            options["side"] = self._tile_size if self._tile_size > 1 else TILE_SIZE
+        elif self._execution == "auto":
+            last = self.units[-1]
+            packing = packing_cost(
+                last.radius,
+                last.conv1.filters,
+                features.shape[-1],
+                last.flops_per_position,
+            )
+            rows = features.shape[:3].num_elements()
+            if not packing.pays(len(self.units) - 1, rows):
+                return Dense(features, per_image, real)
+            # In training it is always worth it: so much more is saved.
+            options["packing"] = None if training else packing
+        return Packed(features, self.units[0].radius, **options)
 
     def _plain(self, features, flops, later, training, real, positions):
         for unit in later:

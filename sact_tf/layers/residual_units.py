@@ -23,6 +23,12 @@ class ResidualUnit(tf_keras.layers.Layer):
         """Of the whole unit."""
         raise NotImplementedError
 
+    @property
+    def flops_per_position(self) -> int:
+        """FLOPs of f at one position; see sact_tf.flops."""
+        kernels = [weight.shape for weight in self.weights if weight.shape.rank == 4]
+        return 2 * sum(shape.num_elements() for shape in kernels)
+
     def call(self, inputs, training=None, real=None):
         """Runs the unit on a whole map: [B, H, W, C] -> [B, H / stride, ..., C'].
 

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from sact_tf.geometry import Dense, Images, Packed
+from sact_tf.geometry.calibration import PackingCost
 from sact_tf.layers.residual_units import BasicUnit, BottleneckUnit
 
 NORM = {"momentum": 0.9, "epsilon": 1e-3}
@@ -19,8 +20,8 @@ UNITS = {
 }
 PACKED = {
     "positions": {},
-    "positions, packed late": {"threshold": 0.6},
-    "hardly packed": {"threshold": 0.05},
+    "positions, packed late": {"packing": PackingCost(20.0, 0.5, 1.1)},
+    "hardly packed": {"packing": PackingCost(1e9, 0.0, 1.1)},
     "tiles of 2": {"side": 2},
     "tiles of 5": {"side": 5},
     "tiles of 16": {"side": 16},
@@ -51,7 +52,7 @@ def run(geometry, units, masks, weights):
         geometry.accumulate(tf.constant(weights[index]))
         active = masks[index - 1] if index else np.ones_like(masks[0])
         rng = np.random.default_rng(index)
-        kernel = tf.constant(rng.normal(size=(CHANNELS, 10)).astype("f"))
+        kernel = tf.constant(rng.normal(size=(10, CHANNELS)).astype("f"))
         offset = tf.constant(rng.normal(size=10).astype("f"))
         score = geometry.linear_score(kernel, offset)
         # What a score says of halted positions means nothing.
