@@ -287,24 +287,17 @@ def _plain_units(layers):
 def _units_on(make, layers):
     def run(features, masks):
         geometry = make(features)
-        before = tf.ones_like(masks[0])
         for mask, layer in zip(tf.unstack(masks, len(layers)), layers, strict=True):
-            # Each position gives what it has when it halts.
-            geometry.accumulate(tf.cast(before & ~mask, tf.float32))
             geometry.halt(mask)
-            geometry.add(functools.partial(layer.residual, geometry))
-            before = mask
-        geometry.accumulate(tf.cast(before, tf.float32))
+            # Each position gives what it has when it halts: nothing to add up.
+            geometry.add(functools.partial(layer.residual, geometry), None)
         return geometry.leave()
 
     def run_with_one_mask(features, masks):
-        # The same mask for all units: nothing to accumulate in between.
         geometry = make(features)
-        geometry.accumulate(tf.cast(~masks[0], tf.float32))
         geometry.halt(masks[0])
         for layer in layers:
-            geometry.add(functools.partial(layer.residual, geometry))
-        geometry.accumulate(tf.cast(masks[0], tf.float32))
+            geometry.add(functools.partial(layer.residual, geometry), None)
         return geometry.leave()
 
     return lambda features, masks: (

@@ -24,9 +24,9 @@ class Images:
           conditionals: see Packed.
         """
         self._features = features
-        self._real = real
+        self._real = self._real_of_all = real
         self._conditionals = conditionals
-        self._output = None
+        self._output = features
         self._images = tf.range(tf.shape(features)[0])  # Which image each map is of.
         self._num_images = tf.shape(features)[0]
         self._running = tf.constant(True)  # Whether any image is left.
@@ -49,10 +49,26 @@ class Images:
         (features,) = pieces
         return [then(convolution(without_padding(features, self._real)))]
 
-    def add(self, residual: Callable[[], Pieces]) -> None:
+    def add(
+        self,
+        residual: Callable[[], Pieces],
+        remainder: tf.Tensor,
+        last: bool = False,
+    ) -> None:
         """See Dense."""
-        self._features = self.unless_empty(
-            lambda: tf.add_n([self._features, *residual()]), lambda: self._features
+
+        def added():
+            (values,) = residual()
+            weight = tf.cast(tf.gather(remainder, self._images), values.dtype)
+            weighted = weight[:, tf.newaxis, tf.newaxis, tf.newaxis] * values
+            # Not `+`, whose gradient trips over conditionals; see Packed.
+            output = tf.add_n([self._output, weighted])
+            if last:
+                return self._features, output
+            return tf.add_n([self._features, values]), output
+
+        self._features, self._output = self.unless_empty(
+            added, lambda: (self._features, self._output)
         )
 
     def unless_empty(self, compute: Callable, otherwise: Callable):
@@ -69,16 +85,6 @@ class Images:
         """See Dense."""
         where = self._images[:, tf.newaxis]
         return tf.scatter_nd(where, values, self.decisions_shape)
-
-    def accumulate(self, probability: tf.Tensor) -> None:
-        """See Dense."""
-        weight = tf.gather(probability, self._images)
-        weight = tf.cast(weight, self._features.dtype)
-        weighted = weight[:, tf.newaxis, tf.newaxis, tf.newaxis] * self._features
-        if self._output is not None:
-            # Not `+`, whose gradient trips over conditionals; see Packed.
-            weighted = tf.add_n([self._output, weighted])
-        self._output = weighted
 
     def halt(self, active: tf.Tensor) -> None:
         """See Dense."""
@@ -114,4 +120,5 @@ class Images:
         images, outputs = zip(
             *self._finished, (self._images, self._output), strict=True
         )
-        return tf.dynamic_stitch(list(images), list(outputs))
+        output = tf.dynamic_stitch(list(images), list(outputs))
+        return without_padding(output, self._real_of_all)

@@ -25,7 +25,7 @@ class _State(NamedTuple):
 
     Attributes:
       rows: [n, C] features of the positions of all computed cells, n = t * k * k.
-      output: [n, C] their output so far (eqn 10).
+      output: [n, C] their output so far (eqn 10); None while that is the features.
       places: int32 [n] position of each row in the map, B * H * W for those that lie
         beyond its edges (tiles at the border).
       alive: [n, 1] one where the position is active, in the type of the features.
@@ -184,13 +184,31 @@ class Packed:
         zero = tf.zeros([1, rows[0].shape[-1]], rows[0].dtype)
         return tf.concat([zero, *rows], axis=0)
 
-    def add(self, residual: Callable[[], Pieces]) -> None:
+    def add(
+        self,
+        residual: Callable[[], Pieces],
+        remainder: tf.Tensor | None,
+        last: bool = False,
+    ) -> None:
         """See Dense."""
         state = self._state
         alive = _as_map(state.alive)
+        if remainder is not None:
+            output = state.rows if state.output is None else state.output
+            flat = tf.pad(tf.reshape(remainder, [-1]), [[0, 1]])
+            weight = tf.gather(flat[:, tf.newaxis], state.places)
 
         def added():
             (values,) = residual()
+            if remainder is None:
+                return (new_rows(values),)
+            weighted = tf.cast(weight, values.dtype) * _as_rows(values)
+            return (
+                state.rows if last else new_rows(values),
+                _sum(output, weighted),
+            )
+
+        def new_rows(values):
             if not self._conditionals:
                 values *= alive
             elif self._side > 1 or self._packing:
@@ -199,8 +217,11 @@ class Packed:
                 )
             return _as_rows(_sum(_as_map(state.rows), values))
 
-        rows = self.unless_empty(added, lambda: state.rows)
-        self._state = state._replace(rows=rows)
+        before = (state.rows,) if remainder is None else (state.rows, output)
+        after = self.unless_empty(added, lambda: before)
+        names = ("rows", "output")[: len(after)]
+        self._state = state._replace(**dict(zip(names, after, strict=True)))
+        self._set_shapes()
 
     def unless_empty(self, compute: Callable, otherwise: Callable):
         """See Dense."""
@@ -266,28 +287,22 @@ class Packed:
         flat = tf.scatter_nd(places, values, self._positions[tf.newaxis] + 1)
         return tf.reshape(flat[:-1], self.decisions_shape)
 
-    def accumulate(self, probability: tf.Tensor) -> None:
-        """See Dense."""
-        state = self._state
-        weight = tf.pad(tf.reshape(probability, [-1]), [[0, 1]])
-        weight = tf.gather(weight[:, tf.newaxis], state.places)
-        weighted = tf.cast(weight, state.rows.dtype) * state.rows
-        output = weighted if state.output is None else _sum(state.output, weighted)
-        self._state = state._replace(output=output)
-
     def halt(self, active: tf.Tensor) -> None:
         """See Dense."""
         state = self._state
+        fresh = state.output is None
         flat = tf.pad(tf.reshape(active, [-1]), [[0, 1]])
         alive = tf.gather(flat, state.places)
         state = state._replace(alive=tf.cast(alive, state.rows.dtype)[:, tf.newaxis])
         cells = tf.reduce_any(tf.reshape(alive, [-1, self._side**2]), axis=1)
 
         def shrink():
-            return (*self._shrink(state, cells),)
+            after, output, places = self._shrink(state, cells)
+            return (*_tensors(after), output, places)
 
         def go_on():
-            return (*state, state.output[:0], state.places[:0])
+            output = state.rows if fresh else state.output
+            return (*_tensors(state), output[:0], state.places[:0])
 
         if not self._conditionals:
             self._halt_unconditionally(state, cells)
@@ -308,6 +323,8 @@ class Packed:
             self._has_idle_rows = stays & (count < total)
         *after, output, places = tf.cond(stays, go_on, shrink)
         self._state = _State(*after)
+        if fresh:
+            self._state = self._state._replace(output=None)
         self._set_shapes()
         self._finished.append((places, output))
 
@@ -315,15 +332,16 @@ class Packed:
         """Packs anew in any case; one cell is always kept, lest anything be empty."""
         first = tf.range(tf.size(cells)) == 0
         cells |= first & ~tf.reduce_any(cells)
-        *after, output, places = self._shrink(state, cells)
-        self._state = _State(*after)
+        self._state, output, places = self._shrink(state, cells)
         self._finished.append((places, output))
 
     def leave(self) -> tf.Tensor:
         """See Dense."""
         state = self._state
         places, outputs = zip(
-            *self._finished, (state.places, state.output), strict=True
+            *self._finished,
+            (state.places, state.rows if state.output is None else state.output),
+            strict=True,
         )
         flat = tf.raw_ops.ParallelDynamicStitch(
             indices=list(places), data=list(outputs)
@@ -333,6 +351,7 @@ class Packed:
 
     def _shrink(self, state: _State, cells):
         """The state without the cells that have halted, and what these leave behind."""
+        fresh = state.output is None
         kept = tf.cast(tf.where(cells)[:, 0], tf.int32)
         gone = tf.cast(tf.where(~cells)[:, 0], tf.int32)
         places = self._take(state.places, kept)
@@ -351,7 +370,7 @@ class Packed:
         nearest = 1 + tf.math.count_nonzero(rings[0], dtype=tf.int32)
         after = _State(
             rows=self._take(state.rows, kept),
-            output=self._take(state.output, kept),
+            output=None if fresh else self._take(state.output, kept),
             places=places,
             alive=self._take(state.alive, kept),
             ring=ring,
@@ -368,7 +387,8 @@ class Packed:
             count=tf.math.count_nonzero(cells, dtype=tf.int32) * self._side**2,
             idle=tf.zeros([]),
         )
-        return (*after, self._take(state.output, gone), gone_places)
+        output = gone_rows if fresh else self._take(state.output, gone)
+        return after, output, gone_places
 
     def _new_ring(self, state: _State, rings):
         """Features and places of the rings, out of the rows and the ring before."""
@@ -492,7 +512,14 @@ class Packed:
     def _set_shapes(self):
         """Number of channels, which conditionals forget."""
         for name in ("rows", "output", "ring", "halted_sum"):
-            getattr(self._state, name).set_shape([None, self._channels])
+            value = getattr(self._state, name)
+            if value is not None:
+                value.set_shape([None, self._channels])
+
+
+def _tensors(state):
+    """A state that conditionals can return: without None."""
+    return state if state.output is not None else state._replace(output=state.idle)
 
 
 def _as_map(rows):

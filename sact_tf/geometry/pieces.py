@@ -1,5 +1,7 @@
 """What geometries have in common."""
 
+import functools
+
 import tensorflow as tf
 
 #: Features in parts, each with the channels on its last axis.
@@ -16,10 +18,18 @@ def dilate(mask: tf.Tensor, radius: int) -> tf.Tensor:
     Returns:
       bool [B, H, W].
     """
-    if not radius:
-        return mask
-    values = tf.cast(mask, tf.float32)[..., tf.newaxis]
-    return tf.nn.max_pool2d(values, 2 * radius + 1, 1, "SAME")[..., 0] > 0
+    side = 2 * radius + 1
+    # Several times faster than max pooling, which takes no bool.
+    for axis in (1, 2):
+        padding = [[0, 0], [0, 0], [0, 0]]
+        padding[axis] = [radius, radius]
+        padded, size = tf.pad(mask, padding), tf.shape(mask)[axis]
+        shifted = [
+            padded[:, i : i + size] if axis == 1 else padded[:, :, i : i + size]
+            for i in range(side)
+        ]
+        mask = functools.reduce(tf.logical_or, shifted)
+    return mask
 
 
 def within(sizes: tf.Tensor, maps: tf.Tensor) -> tf.Tensor:

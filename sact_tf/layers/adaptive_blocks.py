@@ -102,7 +102,11 @@ class Block(tf_keras.layers.Layer):
         for index, unit in enumerate(self.units):
             if index:
                 geometry.halt(state.active)
-                geometry.add(functools.partial(unit.residual, geometry, training))
+                geometry.add(
+                    functools.partial(unit.residual, geometry, training),
+                    tf.where(state.active, state.remainder, 0.0),
+                    last=unit is self.units[-1],
+                )
                 flops += unit.flops(
                     cost.active_positions(state.active, positions, 1, real),
                     cost.active_positions(state.active, positions),
@@ -123,12 +127,9 @@ class Block(tf_keras.layers.Layer):
                 if spatial:
                     score = halting.share_in_tiles(score, self._tile_size, real)
             state, probability = halting.step(state, score, self._epsilon)
-            geometry.accumulate(probability)
             probabilities.append(probability)
-        # Positions of the padding have the probability zero, but images have one each.
-        output = geometry.leave()
         return {
-            "output": output if spatial else without_padding(output, real),
+            "output": geometry.leave(),
             "ponder_cost": state.ponder_cost,
             "num_units": state.num_units,
             "halting_distribution": tf.stack(probabilities, axis=-1),
