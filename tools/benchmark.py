@@ -35,6 +35,7 @@ from sact_tf.evaluation import report
 from sact_tf.geometry import Dense, Packed, calibration
 from sact_tf.geometry.pieces import dilate
 from sact_tf.layers.residual_units import BottleneckUnit
+from sact_tf.models import trunk
 from tools import command_line
 
 #: Units of each block that SACT uses on average (supplement, table 1), by tau.
@@ -395,12 +396,8 @@ def _maps(height, width):
 
 def _extract(model, images, blocks):
     """Features and FLOPs after the root and some blocks."""
-    features = model.root_layer(images)
-    flops = model.root_layer.flops(images)
-    for block in model.blocks[:blocks]:
-        record = block(features, training=False)
-        features, flops = record["output"], flops + record["flops"]
-    return features, flops
+    record = trunk.run(model.root_layer, model.blocks[:blocks], images)
+    return record["blocks"][-1]["output"], record["flops"]
 
 
 def extractor(flags) -> list[Result]:

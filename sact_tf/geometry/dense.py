@@ -4,7 +4,12 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from sact_tf.geometry.pieces import Pieces, nine_to_one
+from sact_tf.geometry.pieces import (
+    Pieces,
+    mean_over_positions,
+    nine_to_one,
+    without_padding,
+)
 
 
 class Dense:
@@ -14,15 +19,23 @@ class Dense:
     norm, whose statistics cover all positions.
     """
 
-    def __init__(self, features: tf.Tensor, per_image: bool = False):
+    def __init__(
+        self,
+        features: tf.Tensor,
+        per_image: bool = False,
+        real: tf.Tensor | None = None,
+    ):
         """Enters with a map of which every position is active.
 
         Args:
           features: [B, H, W, C], what the block's first unit gave.
           per_image: whether halting decisions are per image ([B], ACT) or per position
             ([B, H, W], SACT).
+          real: bool [B, H, W], false where the map is padding, which no convolution and
+            no mean sees; None for no padding.
         """
         self._features = features
+        self._real = real
         self._per_image = per_image
         self._active = None  # All: nothing has halted yet.
         self._output = None
@@ -51,7 +64,7 @@ class Dense:
           Features with surroundings of radius r - 1: the active positions for r = 1.
         """
         (features,) = pieces
-        return [then(convolution(features))]
+        return [then(convolution(without_padding(features, self._real)))]
 
     def add(self, residual: Callable[[], Pieces]) -> None:
         """Adds a residual at the active positions (eqn 2; Algorithm 2, lines 13-17).
@@ -76,7 +89,7 @@ class Dense:
 
         A geometry that leaves images out gives the rows of those that still run.
         """
-        return tf.reduce_mean(self._features, axis=[1, 2])
+        return mean_over_positions(self._features, self._real)
 
     def linear_score(self, kernel: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
         """A 3x3 convolution with one output plus a projection of the global mean.
@@ -96,9 +109,11 @@ class Dense:
         kernel = tf.cast(kernel, self._features.dtype)[tf.newaxis, tf.newaxis]
         numbers = tf.nn.conv2d(self._features, kernel, 1, "VALID")
         numbers = tf.cast(numbers, tf.float32) + offset
+        numbers = without_padding(numbers, self._real)
         gather = nine_to_one(tf.float32)
         local = tf.nn.conv2d(numbers[..., :9], gather, 1, "SAME")[..., 0]
-        return local + tf.reduce_mean(numbers[..., 9], axis=[1, 2], keepdims=True)
+        mean = mean_over_positions(numbers[..., 9:], self._real)
+        return local + mean[..., tf.newaxis]
 
     def spread(self, values: tf.Tensor) -> Pieces:
         """One value per image, [B, 1], for every active position."""

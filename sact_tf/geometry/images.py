@@ -4,15 +4,16 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from sact_tf.geometry.pieces import Pieces
+from sact_tf.geometry.pieces import Pieces, mean_over_positions, without_padding
 
 
 class Images:
     """The images of a batch that still run, as one stack of maps; see Dense."""
 
-    def __init__(self, features: tf.Tensor):
-        """Enters with maps [B, H, W, C], all images active."""
+    def __init__(self, features: tf.Tensor, real: tf.Tensor | None = None):
+        """Enters with maps [B, H, W, C], all images active; `real` as for Dense."""
         self._features = features
+        self._real = real
         self._output = None
         self._images = tf.range(tf.shape(features)[0])  # Which image each map is of.
         self._num_images = tf.shape(features)[0]
@@ -34,7 +35,7 @@ class Images:
     ) -> Pieces:
         """See Dense."""
         (features,) = pieces
-        return [then(convolution(features))]
+        return [then(convolution(without_padding(features, self._real)))]
 
     def add(self, residual: Callable[[], Pieces]) -> None:
         """See Dense."""
@@ -48,7 +49,7 @@ class Images:
 
     def global_mean(self) -> tf.Tensor:
         """Mean features of each image that runs."""
-        return tf.reduce_mean(self._features, axis=[1, 2])
+        return mean_over_positions(self._features, self._real)
 
     def decisions_per_image(self, values: tf.Tensor) -> tf.Tensor:
         """See Dense."""
@@ -69,18 +70,22 @@ class Images:
         """See Dense."""
         self._running = tf.reduce_any(active)
         active = tf.gather(active, self._images)
-        state = (self._features, self._output, self._images)
+        state = [self._output, self._images, self._features]
+        if self._real is not None:
+            state.append(self._real)
 
         def leave_out():
             kept = [tf.boolean_mask(value, active) for value in state]
-            gone = [tf.boolean_mask(value, ~active) for value in state[1:]]
+            gone = [tf.boolean_mask(value, ~active) for value in state[:2]]
             return (*kept, *gone)
 
         def go_on():
-            return (*state, *(value[:0] for value in state[1:]))
+            return (*state, *(value[:0] for value in state[:2]))
 
-        *state_after, output, images = tf.cond(tf.reduce_all(active), go_on, leave_out)
-        self._features, self._output, self._images = state_after
+        *kept, output, images = tf.cond(tf.reduce_all(active), go_on, leave_out)
+        self._output, self._images, self._features, *real = kept
+        if real:
+            (self._real,) = real
         self._finished.append((images, output))
 
     def leave(self) -> tf.Tensor:

@@ -62,7 +62,12 @@ class Packed:
     """The active positions or tiles of a batch, as rows; see Dense for the verbs."""
 
     def __init__(
-        self, features: tf.Tensor, radius: int, side: int = 1, threshold: float = 1.0
+        self,
+        features: tf.Tensor,
+        radius: int,
+        side: int = 1,
+        threshold: float = 1.0,
+        real: tf.Tensor | None = None,
     ):
         """Enters with a map of which every position is active.
 
@@ -72,6 +77,8 @@ class Packed:
           side: k, the side of the tiles; 1 for single positions.
           threshold: nothing is packed, and what has halted is masked, as long as at
             least this share of the positions (or tiles) is active.
+          real: bool [B, H, W], false where the map is padding, which is in no row; None
+            for no padding.
         """
         shape = tf.shape(features)
         self._images, self._height, self._width = shape[0], shape[1], shape[2]
@@ -79,12 +86,15 @@ class Packed:
         self._positions = self._images * self._map_size
         self._channels = features.shape[-1]
         self._radius, self._side, self._threshold = radius, side, threshold
+        self._real = real
         self._finished = []
         self._has_idle_rows = tf.constant(side > 1)
         self._prepare_halos()
         places = self._all_places()
         rows = tf.reshape(features, [self._positions, self._channels])
-        if side > 1:
+        if real is not None:
+            places = self._leave_padding(places, rows)
+        if real is not None or side > 1:
             rows = tf.gather(tf.pad(rows, [[0, 1], [0, 0]]), places)
         row_of = self._row_of(places)
         self._state = _State(
@@ -191,7 +201,7 @@ class Packed:
         total = self._state.halted_sum + self._sum_by_image(
             self._state.rows, self._state.places
         )
-        return total / tf.cast(self._map_size, total.dtype)
+        return total / tf.cast(self._map_sizes(), total.dtype)
 
     def linear_score(self, kernel: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
         """See Dense."""
@@ -213,7 +223,7 @@ class Packed:
         total = self._sum_by_image(numbers[0][:, 9:], state.places)
         halted = tf.cast(state.halted_sum, tf.float32)
         total += tf.matmul(halted, kernel[:, 9:])
-        mean = total / tf.cast(self._map_size, tf.float32) + offset[9]
+        mean = total / tf.cast(self._map_sizes(), tf.float32) + offset[9]
         image = self._image_of(state.places, last=True)
         return self._on_map(local[:, 0] + tf.gather(mean, image)[:, 0])
 
@@ -295,6 +305,8 @@ class Packed:
         rings = [near & ~computed]
         if self._radius == 2:
             rings.append(dilate(computed, 2) & ~near)
+        if self._real is not None:
+            rings = [ring & self._real for ring in rings]
         ring, ring_places = self._new_ring(state, rings)
         row_of = self._row_of(tf.concat([places, ring_places], axis=0))
         nearest = 1 + tf.math.count_nonzero(rings[0], dtype=tf.int32)
@@ -376,6 +388,28 @@ class Packed:
         down, across = (self._height + bottom) // side, (self._width + right) // side
         cells = tf.reshape(maps, [self._images, down, side, across, side])
         return tf.reshape(tf.transpose(cells, [0, 1, 3, 2, 4]), [-1])
+
+    def _leave_padding(self, places, rows):
+        """Takes the padding out of the places, and cells that are nothing else.
+
+        In cells that stay it is treated as what lies beyond the map's edges. Its output
+        is zero.
+        """
+        real = tf.pad(tf.reshape(self._real, [-1]), [[0, 1]])
+        kept = tf.gather(real, places)
+        cells = tf.reduce_any(tf.reshape(kept, [-1, self._side**2]), axis=1)
+        padding = tf.cast(tf.where(~real[:-1])[:, 0], tf.int32)
+        nothing = tf.zeros([tf.size(padding), self._channels], rows.dtype)
+        self._finished.append((padding, nothing))
+        places = tf.where(kept, places, self._positions)
+        return self._take(places, tf.cast(tf.where(cells)[:, 0], tf.int32))
+
+    def _map_sizes(self):
+        """Positions of an image's map: a number, or one for each image [B, 1]."""
+        if self._real is None:
+            return self._map_size
+        count = tf.math.count_nonzero(self._real, axis=[1, 2], dtype=tf.int32)
+        return count[:, tf.newaxis]
 
     def _row_of(self, places):
         """One plus the row of each position: int32 [B * H * W]."""

@@ -62,15 +62,16 @@ class GlobalHaltingScore(tf_keras.layers.Layer):
         Args:
           geometry: see sact_tf.geometry.
           training: whether batch norm uses the statistics of the batch.
-          halting_bias: optional scalar added to every logit: above zero the network
-            stops sooner, below zero later.
+          halting_bias: optional number, or one for each image [B], added to every
+            logit: above zero the network stops sooner, below zero later.
 
         Returns:
           float32 scores of the shape of the decisions.
         """
         logit = tf.cast(self._logit(geometry, training), tf.float32)
         if halting_bias is not None:
-            logit += tf.cast(halting_bias, tf.float32)
+            one_per_image = [-1] + [1] * (logit.shape.rank - 1)
+            logit += tf.reshape(tf.cast(halting_bias, tf.float32), one_per_image)
         return tf.sigmoid(logit)
 
     def _logit(self, geometry, training):
