@@ -51,13 +51,8 @@ class Classifier(servable.ImageServable):
 
         def answer(prepared, halting_bias, explain):
             images, region = prepared
-            outputs = checks.for_each_halting_bias(
-                lambda images, bias: self._outputs(
-                    network.introspect(images, bias), explain
-                ),
-                images,
-                halting_bias,
-            )
+            record = network.introspect(images, halting_bias)
+            outputs = self._outputs(record, explain)
             return {**outputs, "map_region": region} if explain else outputs
 
         super().__init__(

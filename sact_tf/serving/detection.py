@@ -1,12 +1,15 @@
 """A detector as it is served: images in; objects, and what finding them cost, out."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
 from sact_tf.data import preprocessing
-from sact_tf.detection.faster_rcnn import FasterRCNN
 from sact_tf.serving import checks, servable
+
+if TYPE_CHECKING:  # Slow to import, with all of the Model Garden.
+    from sact_tf.detection.faster_rcnn import FasterRCNN
 
 #: Images in a request, by default: a detector takes them one after the other.
 MAX_BATCH_SIZE = 8
@@ -23,7 +26,7 @@ class Detector(servable.ImageServable):
 
     def __init__(
         self,
-        detector: FasterRCNN,
+        detector: "FasterRCNN",
         num_classes: int,
         *,
         shorter_side: int = 600,
