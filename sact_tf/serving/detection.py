@@ -102,7 +102,7 @@ class Detector(servable.ImageServable):
         """What the inputs and outputs of all signatures mean, by name."""
         blocks = {
             servable.map_name(name): f"The same for {name} alone, at its resolution: "
-            f"of the sizes in map_size a {4 * 2**index}th, rounded up."
+            f"the sizes in map_size divided by {4 * 2**index}, rounded up."
             for index, name in enumerate(self.block_names)
         }
         return {

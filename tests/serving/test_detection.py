@@ -87,9 +87,8 @@ def test_the_answer_is_the_detectors(detector, servable, bias):
         assert len({*answer["ponder_cost"].numpy()}) == 3
 
 
-def test_what_is_not_there_is_zero(detector):
-    """No proposals: the image is narrower than any anchor's place."""
-    servable = servable_of(detector)
+def test_what_is_not_there_is_zero(servable):
+    """Images so narrow that the network sees a single row or column."""
     thin = [pictures.image(32, 3000), pictures.image(3000, 32)]
     answer = servable.explain(tf.constant([pictures.png(image) for image in thin]))
     np.testing.assert_array_equal(answer["map_size"], [[1, 96], [96, 1]])
