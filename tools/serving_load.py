@@ -8,8 +8,8 @@ other. Percentiles are of what a client waits for an answer. Several servers are
 in turns, so that what else the machine does weighs on all of them alike, and compared
 with the first:
 
-    python -m tools.serving_load --server localhost:8500 localhost:9500 --rounds 5 \
-        --requests 200 photographs/
+    python -m tools.serving_load --server localhost:8500 --server localhost:9500 \
+        --rounds 5 --requests 200 photographs/
 """
 
 import concurrent.futures
@@ -30,7 +30,13 @@ def main() -> None:
     """Parses the flags, sends the requests, prints a table."""
     parser = command_line.parser("serving_load", __doc__)
     parser.add_argument("images", nargs="+", help="files, folders, or glob patterns")
-    parser.add_argument("--server", required=True, nargs="+", metavar="HOST:PORT")
+    parser.add_argument(
+        "--server",
+        required=True,
+        action="append",
+        metavar="HOST:PORT",
+        help="say it several times to compare servers",
+    )
     parser.add_argument("--rest", action="store_true", help="REST instead of gRPC")
     parser.add_argument("--model", default="sact", help="its name (default: sact)")
     parser.add_argument("--version", type=int, help="default: the latest")
