@@ -28,7 +28,10 @@ def convolution(kernel_shape, positions: tf.Tensor | int) -> tf.Tensor:
 
 
 def active_positions(
-    active: tf.Tensor, positions: tf.Tensor, radius: int = 0
+    active: tf.Tensor,
+    positions: tf.Tensor,
+    radius: int = 0,
+    real: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Positions of each image that a convolution is evaluated at.
 
@@ -36,6 +39,7 @@ def active_positions(
       active: bool [B] (ACT) or [B, H, W] (SACT).
       positions: int64 [B], all positions of each image's map.
       radius: how far around the active positions as well.
+      real: bool [B, H, W], false where the map is padding; None for no padding.
 
     Returns:
       int64 [B].
@@ -43,7 +47,10 @@ def active_positions(
     if active.shape.rank == 1:
         return tf.cast(active, tf.int64) * positions
     # Counted as integers: a float32 sum is exact only up to 2**24 positions.
-    return tf.math.count_nonzero(dilate(active, radius), axis=[1, 2])
+    computed = dilate(active, radius)
+    if real is not None:
+        computed &= real
+    return tf.math.count_nonzero(computed, axis=[1, 2])
 
 
 def active_images(active: tf.Tensor) -> tf.Tensor:

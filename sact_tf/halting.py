@@ -98,7 +98,9 @@ def step(
     return after, spent + ending
 
 
-def share_in_tiles(scores: tf.Tensor, tile_size: int) -> tf.Tensor:
+def share_in_tiles(
+    scores: tf.Tensor, tile_size: int, real: tf.Tensor | None = None
+) -> tf.Tensor:
     """Gives all positions of a tile the mean of their scores (section 2.3).
 
     Tiles start at the top left corner; where the sides are not multiples of the tile
@@ -107,6 +109,8 @@ def share_in_tiles(scores: tf.Tensor, tile_size: int) -> tf.Tensor:
     Args:
       scores: float32 [B, H, W].
       tile_size: k, the side of a tile in positions.
+      real: bool [B, H, W], false where the map is padding, which is in no mean; None
+        for no padding.
 
     Returns:
       float32 [B, H, W], constant within each tile.
@@ -120,6 +124,10 @@ def share_in_tiles(scores: tf.Tensor, tile_size: int) -> tf.Tensor:
         return tf.nn.avg_pool2d(tf.pad(maps, padding), tile_size, tile_size, "VALID")
 
     maps = scores[..., tf.newaxis]
-    means = pooled(maps) / pooled(tf.ones_like(maps))
+    counted = tf.ones_like(maps)
+    if real is not None:
+        counted = tf.cast(real[..., tf.newaxis], tf.float32)
+        maps *= counted
+    means = tf.math.divide_no_nan(pooled(maps), pooled(counted))
     tiles = tf.repeat(tf.repeat(means, tile_size, axis=1), tile_size, axis=2)
     return tiles[:, :height, :width, 0]

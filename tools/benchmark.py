@@ -34,7 +34,8 @@ from sact_tf import visualization
 from sact_tf.evaluation import report
 from sact_tf.geometry import Dense, Packed, calibration
 from sact_tf.geometry.pieces import dilate
-from sact_tf.layers.residual_units import BottleneckUnit
+from sact_tf.layers.residual_units import BasicUnit, BottleneckUnit
+from sact_tf.models import trunk
 from tools import command_line
 
 #: Units of each block that SACT uses on average (supplement, table 1), by tau.
@@ -57,6 +58,8 @@ DETECTION_POINTS = {
     0.001: (2.6, 3.3, 14.5, 2.9),
 }
 UNITS = (3, 4, 23, 3)
+#: Units in a row that calibrations run.
+_CALIBRATION_UNITS = 6
 SHARES = (1.0, 0.9, 0.7, 0.5, 0.3, 0.15, 0.05, 0.0)
 #: Height and width of images by name.
 SIZES = {
@@ -133,9 +136,10 @@ def main() -> None:
     tf.get_logger().setLevel("ERROR")
     tf_keras.utils.set_random_seed(0)
     if flags.what == "calibrate":
-        thresholds = calibrate(flags.turns)
-        where = calibration.save(thresholds)
-        print(json.dumps(thresholds) if flags.json else f"{thresholds}, in {where}")
+        measured = calibrate(flags.turns)
+        where = calibration.save(measured)
+        content = json.dumps(dataclasses.asdict(measured))
+        print(content if flags.json else f"{content}, in {where}")
         return
     measure = {
         "units": units,
@@ -200,10 +204,12 @@ def units(flags) -> list[Result]:
     stride = 2 ** (flags.block + 1)
     shape = (flags.batch_size, -(-height // stride), -(-width // stride))
     narrow = 64 * 2 ** (flags.block - 1)
-    layers = _unit_stack(narrow, UNITS[flags.block - 1] - 1)
+    layers = _bottlenecks(narrow, UNITS[flags.block - 1] - 1)
     features = tf.random.normal([*shape, 4 * narrow])
     sides = [int(side) for side in flags.tiles.split(",") if side]
-    threshold = calibration.packing_threshold(narrow)
+    packing = calibration.packing_cost(
+        1, narrow, 4 * narrow, layers[-1].flops_per_position
+    )
     executions = {
         "masked": Dense,
         "positions": functools.partial(Packed, radius=1),
@@ -211,7 +217,7 @@ def units(flags) -> list[Result]:
             f"tiles {side}": functools.partial(Packed, radius=1, side=side)
             for side in sides
         },
-        "auto": functools.partial(Packed, radius=1, threshold=threshold),
+        "auto": functools.partial(Packed, radius=1, packing=packing),
     }
     functions = {"plain": tf.function(_plain_units(layers), autograph=False)} | {
         name: tf.function(_units_on(make, layers), autograph=False)
@@ -235,16 +241,32 @@ def units(flags) -> list[Result]:
     return results
 
 
-def _unit_stack(narrow, count):
-    norm = {"momentum": 0.997, "epsilon": 1e-5}
+_NORM = {"momentum": 0.997, "epsilon": 1e-5}
+
+
+def _bottlenecks(width, count=_CALIBRATION_UNITS):
     layers = [
-        BottleneckUnit(4 * narrow, narrow, batch_norm=norm, name=f"unit{index}")
+        BottleneckUnit(4 * width, width, batch_norm=_NORM, name=f"unit{index}")
         for index in range(count)
     ]
     for layer in layers:
-        # Small residuals: features stay of one size through many units.
-        layer.conv3.kernel.assign(0.1 * layer.conv3.kernel)
+        _make_small(layer.conv3)
     return layers
+
+
+def _basic_units(width, count=_CALIBRATION_UNITS):
+    layers = [
+        BasicUnit(width, width, batch_norm=_NORM, name=f"unit{index}")
+        for index in range(count)
+    ]
+    for layer in layers:
+        _make_small(layer.conv2)
+    return layers
+
+
+def _make_small(convolution):
+    """Small residuals: features stay of one size through many units."""
+    convolution.kernel.assign(0.1 * convolution.kernel)
 
 
 def _run(function, *inputs):
@@ -265,24 +287,17 @@ def _plain_units(layers):
 def _units_on(make, layers):
     def run(features, masks):
         geometry = make(features)
-        before = tf.ones_like(masks[0])
         for mask, layer in zip(tf.unstack(masks, len(layers)), layers, strict=True):
-            # Each position gives what it has when it halts.
-            geometry.accumulate(tf.cast(before & ~mask, tf.float32))
             geometry.halt(mask)
-            geometry.add(functools.partial(layer.residual, geometry))
-            before = mask
-        geometry.accumulate(tf.cast(before, tf.float32))
+            # Each position gives what it has when it halts: nothing to add up.
+            geometry.add(functools.partial(layer.residual, geometry), None)
         return geometry.leave()
 
     def run_with_one_mask(features, masks):
-        # The same mask for all units: nothing to accumulate in between.
         geometry = make(features)
-        geometry.accumulate(tf.cast(~masks[0], tf.float32))
         geometry.halt(masks[0])
         for layer in layers:
-            geometry.add(functools.partial(layer.residual, geometry))
-        geometry.accumulate(tf.cast(masks[0], tf.float32))
+            geometry.add(functools.partial(layer.residual, geometry), None)
         return geometry.leave()
 
     return lambda features, masks: (
@@ -395,12 +410,8 @@ def _maps(height, width):
 
 def _extract(model, images, blocks):
     """Features and FLOPs after the root and some blocks."""
-    features = model.root_layer(images)
-    flops = model.root_layer.flops(images)
-    for block in model.blocks[:blocks]:
-        record = block(features, training=False)
-        features, flops = record["output"], flops + record["flops"]
-    return features, flops
+    record = trunk.run(model.root_layer, model.blocks[:blocks], images)
+    return record["blocks"][-1]["output"], record["flops"]
 
 
 def extractor(flags) -> list[Result]:
@@ -516,36 +527,82 @@ def training(flags) -> list[Result]:
 # --- Calibration --------------------------------------------------------------------
 
 
-def calibrate(turns: int) -> dict[int, float]:
-    """Active share below which packed units are faster than masked ones, by width."""
-    thresholds = {}
-    for narrow in (16, 32, 64, 128, 256, 512):
-        # Maps of an image of 600 x 848, or their like for the networks of small images.
-        side = max(16, 9600 // max(narrow, 64))
-        shape = (1, side, side)
-        layers = _unit_stack(narrow, 6)
-        features = tf.random.normal([*shape, 4 * narrow])
-        functions = {
-            name: tf.function(_units_on(make, layers), autograph=False)
-            for name, make in {
-                "masked": Dense,
-                "positions": functools.partial(Packed, radius=1),
-            }.items()
-        }
-        shares, times = (0.3, 0.5, 0.7, 0.9), []
-        for share in shares:
-            masks = tf.constant(_masks("blob", shape, share, len(layers)))
-            candidates = {
-                name: functools.partial(_run, function, features, masks)
-                for name, function in functions.items()
-            }
-            times.append(fastest(candidates, turns, f"width {narrow}, {share:.0%}"))
-        # Packed time is a straight line in the share, masked time a constant.
-        slope, start = np.polyfit(shares, [t["positions"] for t in times], 1)
-        masked = np.median([t["masked"] for t in times])
-        threshold = (masked - start) / slope if slope > 0 else 1.0
-        thresholds[narrow] = round(float(np.clip(threshold, 0.0, 1.0)), 3)
-    return thresholds
+def calibrate(turns: int) -> calibration.Calibration:
+    """When packing pays on this machine."""
+    # Maps of an image of 600 x 848, or their like for the networks of small images.
+    thresholds = {
+        width: _packing_threshold(
+            _bottlenecks(width), (1, *[max(16, 9600 // max(width, 64))] * 2), turns
+        )
+        for width in (16, 32, 64, 128, 256, 512)
+    }
+    # Batches of small images.
+    basic_thresholds = {
+        width: _packing_threshold(_basic_units(width), (32, 16, 16), turns)
+        for width in (16, 32, 64, 128)
+    }
+    # Blocks 3 of small and of large images, for what is fixed and what grows.
+    (small, few), (large, many) = (_packing_seconds(side, turns) for side in (14, 56))
+    per_value = max((large - small) / (many - few), 1e-12)
+    return calibration.Calibration(
+        thresholds,
+        basic_thresholds,
+        flops_per_second=1e9 * matmul_rate(),
+        seconds=max(small - per_value * few, 1e-6),
+        seconds_per_value=per_value,
+    )
+
+
+def _packing_threshold(layers, shape, turns):
+    """Active share below which packed units are faster than masked ones."""
+    run = _masked_and_packed(layers, shape)
+    width = layers[0].conv1.filters
+    shares, times = (0.3, 0.5, 0.7, 0.9), []
+    for share in shares:
+        masks = tf.constant(_masks("blob", shape, share, _CALIBRATION_UNITS))
+        candidates = {name: functools.partial(f, masks) for name, f in run.items()}
+        times.append(fastest(candidates, turns, f"width {width}, {share:.0%}"))
+    # Packed time is a straight line in the share, masked time a constant.
+    slope, start = np.polyfit(shares, [t["positions"] for t in times], 1)
+    masked = np.median([t["masked"] for t in times])
+    threshold = (masked - start) / slope if slope > 0 else 1.0
+    return round(float(np.clip(threshold, 0.05, 1.0)), 3)
+
+
+def _packing_seconds(side, turns):
+    """Seconds to pack a map of 1024 channels anew, and how many values it has."""
+    layers, shape = _bottlenecks(256), (1, side, side)
+    packed = _masked_and_packed(layers, shape)["positions"]
+    mask = _masks("blob", shape, 0.5, _CALIBRATION_UNITS)
+    steady = np.repeat(mask, _CALIBRATION_UNITS, axis=0)
+    falling = steady.copy()
+    corners = np.argwhere(steady[0])[:_CALIBRATION_UNITS]
+    for unit, corner in enumerate(corners):  # Each unit loses one more position.
+        falling[(slice(unit, None), *corner)] = False
+    candidates = {
+        "steady": functools.partial(packed, tf.constant(steady)),
+        "falling": functools.partial(packed, tf.constant(falling)),
+    }
+    seconds = fastest(candidates, turns, f"packing {side} x {side}")
+    each = (seconds["falling"] - seconds["steady"]) / (_CALIBRATION_UNITS - 1)
+    return each, _channels(layers) * int(steady[0].sum())
+
+
+def _masked_and_packed(layers, shape):
+    """Functions that run units under masks, one for each way."""
+    features = tf.random.normal([*shape, _channels(layers)])
+    radius = layers[0].radius
+    ways = {"masked": Dense, "positions": functools.partial(Packed, radius=radius)}
+    return {
+        name: functools.partial(
+            _run, tf.function(_units_on(make, layers), autograph=False), features
+        )
+        for name, make in ways.items()
+    }
+
+
+def _channels(layers):
+    return layers[0].preact.gamma.shape[0]
 
 
 def _table(results: list[Result]) -> str:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from sact_tf import folders, visualization
 from sact_tf.data import coco, image_files, preprocessing
-from sact_tf.model_garden import detection_configs, detection_inputs, detectors
+from sact_tf.model_garden import detection_configs, detectors
 from tools import command_line
 
 
@@ -106,12 +106,12 @@ def _detect(run, paths, names, ids, flags):
             failed.append(str(path))
             continue
         fresh += 1
-        seen = pixels
-        if data is not None:
-            seen = detection_inputs.resized(
+        if data is None:
+            seen = preprocessing.normalize(pixels, "imagenet").numpy()
+        else:
+            seen = preprocessing.detection(
                 pixels, data.shorter_side, data.longer_side
             ).numpy()
-        seen = preprocessing.normalize(seen, "imagenet").numpy()
         found = run.built.detector.detect(
             seen[np.newaxis], halting_bias=flags.halting_bias
         )

@@ -1,14 +1,17 @@
 r"""A network becomes a SavedModel for TensorFlow Serving.
 
 Takes JPEG and PNG files of any size, decodes and preprocesses them as in evaluation,
-and answers with classes, probabilities and what each image cost. Written as
-OUTPUT/NAME/VERSION with warm-up requests, the label map and documentation in it, and
-the configuration files of a server beside it (docs/serving.md).
+and answers with what is on them - classes and probabilities, or the boxes of a detector
+in pixels of the image - and with what each image cost. Written as OUTPUT/NAME/VERSION
+with warm-up requests, the label map and documentation in it, and the configuration
+files of a server beside it (docs/serving.md).
 
     python -m tools.export_saved_model --model sact.keras --output served
     python -m tools.export_saved_model --model runs/digits --output served --name digits
     python -m tools.export_saved_model --model sact.keras --output served \
         --image_size 352 --labels imagenet_labels.txt
+    python -m tools.export_saved_model --model runs/detector --output served \
+        --name objects --labels instances_val2017.json
 """
 
 import argparse
@@ -19,12 +22,16 @@ import pathlib
 import tensorflow as tf
 
 from sact_tf.checkpoints import authors, files
-from sact_tf.data import preprocessing
+from sact_tf.data import coco, preprocessing
 from sact_tf.models.resnet import FAMILIES, ResNet
-from sact_tf.serving import checks, classification, export
+from sact_tf.serving import checks, classification, detection, export, servable
 from tools import command_line
 
 _PREPROCESSING = ("central_crop", "whole_image")
+_TOP_K = 5
+_OF_CLASSIFICATION = ("image_size", "preprocessing", "top_k")
+_OF_DETECTION = ("shorter_side", "longer_side")
+_DIGITS = ["background", *map(str, range(10))]
 
 
 def main() -> None:
@@ -56,6 +63,13 @@ def main() -> None:
         help="side in pixels that every image is brought to; default: that of the run, "
         f"or {_sizes()}",
     )
+    for side in _OF_DETECTION:
+        parser.add_argument(
+            f"--{side}",
+            type=int,
+            help=f"of a detector's images, in pixels: the {side.replace('_', ' ')} is "
+            "brought to this, unless the other one says less; default: as in the run",
+        )
     parser.add_argument(
         "--preprocessing",
         choices=_PREPROCESSING,
@@ -66,16 +80,18 @@ def main() -> None:
         "--labels",
         type=pathlib.Path,
         metavar="FILE",
-        help="names of the classes, one on each line; default: their numbers",
+        help="names of the classes, one on each line, for a detector that of the "
+        "background first; or a COCO JSON with categories; default: those of the data "
+        "of a detector's run, if they are still there, or numbers",
     )
     parser.add_argument(
-        "--top_k", type=int, default=5, help="classes in an answer (default: 5)"
+        "--top_k", type=int, help=f"classes in an answer (default: {_TOP_K})"
     )
     parser.add_argument(
         "--max_batch_size",
         type=int,
-        default=limits.max_batch_size,
-        help=f"images in a request (default: {limits.max_batch_size})",
+        help=f"images in a request (default: {limits.max_batch_size}; for a detector "
+        f"{detection.MAX_BATCH_SIZE})",
     )
     parser.add_argument(
         "--max_pixels",
@@ -87,15 +103,15 @@ def main() -> None:
     flags = parser.parse_args()
     if flags.labels and not flags.labels.is_file():
         raise ValueError(f"There is no file of labels {flags.labels}")
-    servable = _servable(flags)
+    exported = _servable(flags)
     written = export.write(
-        servable,
+        exported,
         flags.output,
         flags.name,
         version=flags.version,
         overwrite=flags.overwrite,
     )
-    configs = export.write_server_configs(flags.output, flags.name, servable.limits)
+    configs = export.write_server_configs(flags.output, flags.name, exported.limits)
     if flags.json:
         result = {
             "folder": str(written.folder),
@@ -122,8 +138,32 @@ To ask:
     )
 
 
-def _servable(flags: argparse.Namespace) -> export.Servable:
+def _servable(flags: argparse.Namespace) -> servable.ImageServable:
     """What is to be exported: here another kind of model is added."""
+    if _is_run(flags.model):
+        # Slow to import, and needed here only.
+        from sact_tf.model_garden import detectors
+
+        if detectors.is_run(flags.model):
+            _refuse(flags, _OF_CLASSIFICATION, "a detector")
+            return _detector(flags, detectors.load(flags.model))
+    _refuse(flags, _OF_DETECTION, "a classification network")
+    return _classifier(flags)
+
+
+def _refuse(flags, names, what):
+    given = [f"--{name}" for name in names if getattr(flags, name) is not None]
+    if given:
+        raise ValueError(f"{flags.model} is {what}, which knows no {', '.join(given)}")
+
+
+def _limits(flags, max_batch_size, min_side):
+    if flags.max_batch_size is not None:
+        max_batch_size = flags.max_batch_size
+    return checks.Limits(max_batch_size, flags.max_pixels, min_side)
+
+
+def _classifier(flags):
     network, image_size, crop = _load(flags.model)
     if flags.preprocessing:
         crop = flags.preprocessing == "central_crop"
@@ -132,29 +172,56 @@ def _servable(flags: argparse.Namespace) -> export.Servable:
         labels = flags.labels.read_text(encoding="utf-8").splitlines()
     return classification.Classifier(
         network,
-        flags.image_size or image_size,
+        image_size if flags.image_size is None else flags.image_size,
         crop=crop,
         labels=labels,
-        top_k=flags.top_k,
-        limits=checks.Limits(
-            flags.max_batch_size, flags.max_pixels, FAMILIES[network.family].stride
+        top_k=_TOP_K if flags.top_k is None else flags.top_k,
+        limits=_limits(
+            flags, checks.Limits.max_batch_size, FAMILIES[network.family].stride
         ),
+    )
+
+
+def _detector(flags, run):
+    from sact_tf.model_garden import detection_configs
+
+    data, count = run.task.validation_data, run.task.model.num_classes
+    scenes = isinstance(data, detection_configs.DetectionScenes)
+    sides = [data.image_size] * 2 if scenes else [data.shorter_side, data.longer_side]
+    for index, name in enumerate(_OF_DETECTION):
+        if getattr(flags, name) is not None:
+            sides[index] = getattr(flags, name)
+    annotations = flags.labels
+    if annotations is None and not scenes and data.annotation_file:
+        there = os.path.exists(data.annotation_file)
+        annotations = pathlib.Path(data.annotation_file) if there else None
+    labels = None
+    if annotations and annotations.suffix == ".json":
+        labels = coco.class_names(annotations, count)
+    elif annotations:
+        labels = annotations.read_text(encoding="utf-8").splitlines()
+    elif scenes and count == len(_DIGITS):
+        labels = _DIGITS
+    return detection.Detector(
+        run.built.detector,
+        count,
+        shorter_side=sides[0],
+        longer_side=sides[1],
+        labels=labels,
+        limits=_limits(flags, detection.MAX_BATCH_SIZE, detection.MIN_SIDE),
     )
 
 
 def _load(path: str) -> tuple[ResNet, int, bool]:
     """The network, the side of its images, and whether they are cropped."""
-    is_run = os.path.isdir(path) and not os.path.exists(f"{path}/saved_model.pb")
-    is_checkpoint = os.path.exists(f"{path}.index")
-    if is_run or (is_checkpoint and _has_params(path)):
-        # Slow to import, and needed here only.
+    if _is_run(path):
         from sact_tf.model_garden import configs, runs
 
         run = runs.load(path)
         data = run.validation_data
         size = data.image_size or run.model.input_size[0]
         return run.network, size, not isinstance(data, configs.DigitScenes)
-    if is_checkpoint:
+    if os.path.exists(f"{path}.index"):
         network = ResNet(**authors.structure(path))
         authors.load_authors_checkpoint(network, path)
     else:
@@ -162,9 +229,14 @@ def _load(path: str) -> tuple[ResNet, int, bool]:
     return network, preprocessing.SIZES[network.family], True
 
 
-def _has_params(prefix):
-    folder = pathlib.Path(prefix).absolute().parent
-    return any((place / "params.yaml").exists() for place in (folder, folder.parent))
+def _is_run(path):
+    """Whether this is a run of the trainer, or one of its checkpoints."""
+    if os.path.isdir(path):
+        return not os.path.exists(f"{path}/saved_model.pb")
+    folder = pathlib.Path(path).absolute().parent
+    places = (folder, folder.parent)
+    described = any((place / "params.yaml").exists() for place in places)
+    return described and os.path.exists(f"{path}.index")
 
 
 def _sizes():

@@ -18,10 +18,10 @@ from tqdm import tqdm
 from sact_tf import visualization
 from sact_tf.checkpoints.files import refuse_existing
 from sact_tf.data import image_files
-from sact_tf.serving.client import Client
+from sact_tf.serving.client import Client, per_image
 from tools import command_line
 
-_MAP = "_ponder_cost_map"
+_MAP = "ponder_cost_map"
 
 
 def main() -> None:
@@ -49,7 +49,14 @@ def main() -> None:
         "--output",
         type=pathlib.Path,
         metavar="FOLDER",
-        help="draw the ponder cost maps there; needs --explain",
+        help="draw the ponder cost maps, and what a detector found, there; needs "
+        "--explain",
+    )
+    parser.add_argument(
+        "--score",
+        type=float,
+        default=0.5,
+        help="show detections from this score on (default: 0.5); --json has all",
     )
     parser.add_argument(
         "--batch_size", type=int, default=8, help="images in a request (default: 8)"
@@ -70,12 +77,12 @@ def main() -> None:
         refuse_existing(flags.output)
     answers = _ask(paths, flags)
     if flags.output:
-        _draw(paths, answers, flags.output)
+        _draw(paths, answers, flags.score, flags.output)
     if flags.json:
         print(json.dumps([_for_machines(answer) for answer in answers], indent=1))
         return
     for answer in answers:
-        print(f"{answer['image']}: {_title(answer)}")
+        print(f"{answer['image']}: {_title(answer, flags.score)}")
 
 
 def _ask(paths, flags):
@@ -99,62 +106,87 @@ def _ask(paths, flags):
                 "halting_bias": flags.halting_bias,
             }
             answer = client.predict(signature, inputs)
-            for index, path in enumerate(batch):
-                values = {key: value[index] for key, value in answer.items()}
-                answers.append({"image": str(path), **values})
+            answers += [
+                {"image": str(path), **values}
+                for path, values in zip(batch, per_image(answer), strict=True)
+            ]
             progress.update(len(batch))
     return answers
 
 
-def _title(answer):
+def _title(answer, score):
+    if "boxes" in answer:
+        answer = _confident(answer, score)
+    sure = answer["scores" if "boxes" in answer else "probabilities"]
     best = ", ".join(
-        f"{name} {100 * probability:.1f} %"
-        for name, probability in zip(
-            answer["names"], answer["probabilities"], strict=True
-        )
+        f"{name} {100 * share:.1f} %"
+        for name, share in zip(answer["names"], sure, strict=True)
     )
-    return (
-        f"{best}; ponder cost {answer['ponder_cost']:.2f}, {answer['flops']:.3g} FLOPs"
-    )
+    cost = f"ponder cost {answer['ponder_cost']:.2f}, {answer['flops']:.3g} FLOPs"
+    return f"{best or 'nothing'}; {cost}"
+
+
+def _confident(answer, score):
+    """The answer of a detector without detections that are less sure."""
+    chosen = answer["scores"] >= score
+    keys = ("boxes", "classes", "names", "scores")
+    return {**answer, **{key: answer[key][chosen] for key in keys}}
 
 
 def _for_machines(answer):
     return {
         key: value.tolist() if isinstance(value, np.ndarray | np.generic) else value
         for key, value in answer.items()
-        if not key.endswith("ponder_cost_map")
+        if not key.endswith(_MAP)
     }
 
 
-def _draw(paths, answers, output):
+def _draw(paths, answers, score, output):
     output.mkdir(parents=True)
     for number, (path, answer) in enumerate(zip(paths, answers, strict=True)):
-        total = answer["ponder_cost_map"]
-        record = {
-            "ponder_cost_map": total[np.newaxis, ..., np.newaxis],
-            "blocks": [
-                {"name": key.removesuffix(_MAP), "ponder_cost": value[np.newaxis]}
-                for key, value in answer.items()
-                if key.startswith("block") and key.endswith(_MAP)
-            ],
-        }
-        figure = visualization.ponder_cost_maps(
-            _seen(path, answer["map_region"], total.shape)[np.newaxis],
-            record,
-            [f"{answer['names'][0]} {100 * answer['probabilities'][0]:.1f} %"],
-        )
+        if "boxes" in answer:
+            figure = _detections(path, _confident(answer, score))
+        else:
+            figure = _classification(path, answer)
         visualization.save(figure, output / f"{number:04d}_{path.stem}.png")
 
 
-def _seen(path, region, shape):
-    """The part of the image that the network saw, in [-1, 1]."""
+def _detections(path, answer):
+    return visualization.detections(
+        [_pixels(path)],
+        [answer],
+        [answer["ponder_cost_map"]],
+        dict(zip(answer["classes"].tolist(), answer["names"], strict=True)),
+    )
+
+
+def _classification(path, answer):
+    total = answer["ponder_cost_map"]
+    record = {
+        "ponder_cost_map": total[np.newaxis, ..., np.newaxis],
+        "blocks": [
+            {"name": key.removesuffix(f"_{_MAP}"), "ponder_cost": value[np.newaxis]}
+            for key, value in answer.items()
+            if key.startswith("block") and key.endswith(_MAP)
+        ],
+    }
+    return visualization.ponder_cost_maps(
+        _pixels(path, answer["map_region"], total.shape)[np.newaxis],
+        record,
+        [f"{answer['names'][0]} {100 * answer['probabilities'][0]:.1f} %"],
+    )
+
+
+def _pixels(path, region=(0.0, 0.0, 1.0, 1.0), shape=None):
+    """A part of the image, in [-1, 1]; at a size of its own if none is given."""
     # As the server decodes it: rotations stored beside the pixels are not applied.
     with Image.open(io.BytesIO(path.read_bytes())) as image:
         width, height = image.size
-        ymin, xmin, ymax, xmax = region
+        ymin, xmin, ymax, xmax = map(float, region)
         box = (xmin * width, ymin * height, xmax * width, ymax * height)
-        seen = image.convert("RGB").resize(shape[::-1], box=tuple(map(float, box)))
-    return np.asarray(seen) / np.float32(127.5) - 1
+        size = shape[::-1] if shape else image.size
+        pixels = image.convert("RGB").resize(size, box=box)
+    return np.asarray(pixels) / np.float32(127.5) - 1
 
 
 if __name__ == "__main__":

@@ -4,11 +4,15 @@ r"""Latency and throughput of a served model, for several numbers of clients.
         --clients 1 2 4 8 --requests 200 photographs/
 
 Every client is a thread with a connection of its own that sends one image after the
-other. Percentiles are of what a client waits for an answer.
+other. Percentiles are of what a client waits for an answer. Several servers are asked
+in turns, so that what else the machine does weighs on all of them alike, and compared
+with the first:
+
+    python -m tools.serving_load --server localhost:8500 --server localhost:9500 \
+        --rounds 5 --requests 200 photographs/
 """
 
 import concurrent.futures
-import itertools
 import json
 import time
 
@@ -26,7 +30,13 @@ def main() -> None:
     """Parses the flags, sends the requests, prints a table."""
     parser = command_line.parser("serving_load", __doc__)
     parser.add_argument("images", nargs="+", help="files, folders, or glob patterns")
-    parser.add_argument("--server", required=True, metavar="HOST:PORT")
+    parser.add_argument(
+        "--server",
+        required=True,
+        action="append",
+        metavar="HOST:PORT",
+        help="say it several times to compare servers",
+    )
     parser.add_argument("--rest", action="store_true", help="REST instead of gRPC")
     parser.add_argument("--model", default="sact", help="its name (default: sact)")
     parser.add_argument("--version", type=int, help="default: the latest")
@@ -41,7 +51,13 @@ def main() -> None:
         "--requests",
         type=int,
         default=200,
-        help="in all, for each number of clients (default: 200)",
+        help="in all, for each server and number of clients (default: 200)",
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=1,
+        help="turns that the requests are divided into (default: 1)",
     )
     parser.add_argument("--halting_bias", type=float, default=0.0)
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds")
@@ -49,36 +65,72 @@ def main() -> None:
     flags = parser.parse_args()
     if min(flags.requests, *flags.clients) < 1:
         raise ValueError("--requests and --clients must be at least 1")
+    if not 1 <= flags.rounds <= flags.requests:
+        raise ValueError("--rounds must be at least 1 and not above --requests")
     files = [path.read_bytes() for path in image_files.find(flags.images)]
-    rows = [_row(count, files, flags) for count in flags.clients]
+    rows = [row for count in flags.clients for row in _rows(count, files, flags)]
     if flags.json:
         print(json.dumps(rows, indent=1))
         return
     names = ["first", *(f"{percentile} %" for percentile in _PERCENTILES)]
-    print(f"| clients | {' | '.join(names)} | images/s |")
-    print(f"|---|{'---|' * len(names)}---|")
+    print(f"| server | clients | {' | '.join(names)} | images/s | ratio |")
+    print(f"|---|---|{'---|' * len(names)}---|---|")
     for row in rows:
         times = " | ".join(f"{1000 * row[name]:.1f} ms" for name in names)
-        print(f"| {row['clients']} | {times} | {row['images_per_second']:.1f} |")
+        print(
+            f"| {row['server']} | {row['clients']} | {times} "
+            f"| {row['images_per_second']:.1f} | {row['ratio']:.2f} |"
+        )
 
 
-def _row(count, files, flags):
-    numbers = itertools.count()  # Shared: next() is one step for all threads.
+def _rows(count, files, flags):
+    """One row for each server."""
+    runs = {server: [] for server in flags.server}
+    for turn in range(flags.rounds):
+        start, end = (
+            flags.requests * number // flags.rounds for number in (turn, turn + 1)
+        )
+        for server in runs:
+            runs[server].append(_run(server, count, range(start, end), files, flags))
+    rows = []
+    for server, turns in runs.items():
+        waits = np.concatenate([waits for waits, _ in turns])
+        speed = len(waits) / sum(elapsed for _, elapsed in turns)
+        rows.append(
+            {
+                "server": server,
+                "clients": count,
+                "requests": len(waits),
+                "first": waits[0],
+                **{
+                    f"{percentile} %": float(np.percentile(waits, percentile))
+                    for percentile in _PERCENTILES
+                },
+                "images_per_second": speed,
+                "ratio": speed / rows[0]["images_per_second"] if rows else 1.0,
+            }
+        )
+    return rows
+
+
+def _run(server, count, requests, files, flags):
+    """Seconds that clients waited for each answer, and seconds in all."""
+    numbers = iter(requests)  # Shared: next() is one step for all threads.
     with tqdm(
-        total=flags.requests, desc=f"{count} clients", unit="request", leave=False
+        total=len(requests), desc=f"{server}, {count}", unit="request", leave=False
     ) as progress:
 
         def work(_):
             seconds = []
             with Client(
-                flags.server,
+                server,
                 flags.model,
                 version=flags.version,
                 protocol="rest" if flags.rest else "grpc",
                 timeout=flags.timeout,
             ) as client:
                 client.versions()  # Connects.
-                while (number := next(numbers)) < flags.requests:
+                for number in numbers:
                     inputs = {
                         "images": [files[number % len(files)]],
                         "halting_bias": flags.halting_bias,
@@ -93,17 +145,8 @@ def _row(count, files, flags):
         with concurrent.futures.ThreadPoolExecutor(count) as pool:
             seconds = list(pool.map(work, range(count)))
         elapsed = time.perf_counter() - began
-    waits = np.concatenate([np.array(own) for own in seconds])
-    return {
-        "clients": count,
-        "requests": len(waits),
-        "first": next(own[0] for own in seconds if own),
-        **{
-            f"{percentile} %": float(np.percentile(waits, percentile))
-            for percentile in _PERCENTILES
-        },
-        "images_per_second": len(waits) / elapsed,
-    }
+    # First the first answer of a client, for the column of that name.
+    return np.concatenate([np.array(own) for own in seconds if own]), elapsed
 
 
 if __name__ == "__main__":

@@ -129,6 +129,34 @@ def load(
     return Annotations(file, folder, images, boxes, categories, dropped)
 
 
+def class_names(annotation_file: str | os.PathLike, num_classes: int) -> list[str]:
+    """Names of a detector's classes: the background's, then those of the categories.
+
+    Ids without a category, of which COCO has ten, are named by their numbers.
+
+    Args:
+      annotation_file: COCO JSON with categories.
+      num_classes: of the detector, background included.
+
+    Raises:
+      ValueError: the file has no such categories, or more than the detector.
+    """
+    try:
+        content = json.loads(pathlib.Path(annotation_file).read_text(encoding="utf-8"))
+        names = {int(c["id"]): str(c["name"]) for c in content["categories"]}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{annotation_file} is no COCO JSON with categories. ({error})"
+        ) from error
+    if max(names, default=0) >= num_classes:
+        raise ValueError(
+            f"{annotation_file} has categories up to {max(names)}, but the detector "
+            f"has classes up to {num_classes - 1}"
+        )
+    numbered = [names.get(number, str(number)) for number in range(1, num_classes)]
+    return ["background", *numbered]
+
+
 def check_images(
     annotations: Annotations, progress=lambda images: images
 ) -> list[dict]:

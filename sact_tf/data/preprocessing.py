@@ -62,6 +62,25 @@ def whole_image(image: tf.Tensor, size: int, family: str) -> tf.Tensor:
     return normalize(_resize(tf.cast(image, tf.float32), size), family)
 
 
+def detection(image: tf.Tensor, shorter_side: int, longer_side: int) -> tf.Tensor:
+    """Resized by the rule of Faster R-CNN, aspect ratio kept; scaled to [-1, 1].
+
+    Args:
+      image: uint8 or float [H, W, 3].
+      shorter_side: pixels of the shorter side ...
+      longer_side: ... unless the longer side would then have more than this.
+
+    Returns:
+      float32 [h, w, 3], bilinearly interpolated.
+    """
+    size = tf.cast(tf.shape(image)[:2], tf.float32)
+    scale = tf.minimum(
+        shorter_side / tf.reduce_min(size), longer_side / tf.reduce_max(size)
+    )
+    new = tf.maximum(tf.cast(tf.round(size * scale), tf.int32), 1)
+    return normalize(tf.image.resize(image, new), "imagenet")
+
+
 def normalize(images: tf.Tensor, family: str) -> tf.Tensor:
     """Values as a family's networks take them, at whatever size the images have.
 

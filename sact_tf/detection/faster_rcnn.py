@@ -11,8 +11,9 @@ from official.vision.ops import box_ops
 from sact_tf.detection import anchors as anchor_boxes
 from sact_tf.detection import proposals as region_proposals
 from sact_tf.detection.heads import BoxHead, RegionProposalHead
+from sact_tf.geometry import within, without_padding
 from sact_tf.layers.crop_and_resize import crop_and_resize
-from sact_tf.models.resnet import enlarge
+from sact_tf.models.trunk import with_maps
 
 #: Of the features after block 3.
 STRIDE = 16
@@ -120,8 +121,8 @@ class FasterRCNN(tf_keras.Model):
             only, when B must be static.
           classes: int32 [B, M], their classes, -1 for none; for training only.
           training: whether to sample proposals for a loss. Without, detections.
-          halting_bias: optional scalar added to every halting logit; above zero the
-            network stops sooner.
+          halting_bias: optional scalar, or one number per image [B], added to every
+            halting logit; above zero the network stops sooner.
 
         Returns:
           A dict with
@@ -141,15 +142,24 @@ class FasterRCNN(tf_keras.Model):
         if training and (boxes is None or classes is None):
             raise ValueError("Training takes boxes and classes of the objects.")
         settings = self.settings
+        padded = image_shapes is not None and images.shape[0] != 1
         if image_shapes is None:
             image_shapes = tf.broadcast_to(
                 tf.shape(images)[1:3], [tf.shape(images)[0], 2]
             )
         image_shapes = tf.cast(image_shapes, tf.float32)
         endpoints, record = self.extractor(
-            images, training=training, halting_bias=halting_bias, with_record=True
+            images,
+            training=training,
+            halting_bias=halting_bias,
+            with_record=True,
+            image_shapes=image_shapes if padded else None,
         )
         features = endpoints[max(endpoints, key=int)]
+        map_sizes = tf.cast(tf.math.ceil(image_shapes / STRIDE), tf.int32)
+        preactivated = self._preactivated(features)
+        if padded:
+            preactivated = without_padding(preactivated, within(map_sizes, features))
         anchors = anchor_boxes.grid(
             tf.shape(features)[1:3],
             stride=STRIDE,
@@ -157,7 +167,7 @@ class FasterRCNN(tf_keras.Model):
             aspect_ratios=settings.aspect_ratios,
         )
         eligible = anchor_boxes.on_images(anchors, image_shapes, stride=STRIDE)
-        logits, encoded = self.proposal_head(self._preactivated(features))
+        logits, encoded = self.proposal_head(preactivated)
         proposals = region_proposals.propose(
             anchors,
             logits,
@@ -186,7 +196,7 @@ class FasterRCNN(tf_keras.Model):
             crop_size=settings.crop_size,
             pool_size=settings.pool_size,
             crops_at_once=settings.crops_at_once,
-            map_sizes=tf.cast(tf.math.ceil(image_shapes / STRIDE), tf.int32),
+            map_sizes=map_sizes,
         )
         class_logits, box_outputs = self.box_head(
             crops, training=training, halting_bias=halting_bias
@@ -212,7 +222,7 @@ class FasterRCNN(tf_keras.Model):
         input_signature=[
             tf.TensorSpec([None, None, None, 3], tf.float32),
             tf.TensorSpec([None, 2], tf.float32),
-            tf.TensorSpec([], tf.float32),
+            tf.TensorSpec([None], tf.float32),
         ],
         autograph=False,
     )
@@ -223,17 +233,12 @@ class FasterRCNN(tf_keras.Model):
             training=False,
             halting_bias=halting_bias,
         )
-        record = dict(outputs["record"])
-        size = tf.shape(images)[1:3]
-        for key in ("ponder_cost", "num_units"):
-            record[f"{key}_map"] = tf.add_n(
-                [enlarge(block[key], size) for block in record["blocks"]]
-            )
+        record = with_maps(outputs["record"], tf.shape(images)[1:3])
         names = ("boxes", "scores", "classes")
         detections = {name: outputs[f"detection_{name}"] for name in names}
         return {**detections, "count": outputs["num_detections"], "record": record}
 
-    def detect(self, images, image_shapes=None, halting_bias: float = 0.0) -> dict:
+    def detect(self, images, image_shapes=None, halting_bias=0.0) -> dict:
         """Detects objects in images of any size, with one trace for all sizes.
 
         Args:
@@ -252,8 +257,8 @@ class FasterRCNN(tf_keras.Model):
             image_shapes = [images.shape[1:3]] * len(images)
         result = self._detect(
             images,
-            tf.convert_to_tensor(image_shapes, tf.float32),
-            tf.convert_to_tensor(halting_bias, tf.float32),
+            tf.cast(image_shapes, tf.float32),
+            tf.broadcast_to(tf.cast(halting_bias, tf.float32), tf.shape(images)[:1]),
         )
         blocks = self.extractor.blocks
         for block, layer in zip(result["record"]["blocks"], blocks, strict=True):

@@ -100,7 +100,7 @@ class BoxHead(tf_keras.layers.Layer):
         Args:
           crops: [B, N, s, s, C], with static N and C.
           training: see Block.
-          halting_bias: see Block.
+          halting_bias: optional number, or one for each image [B]; see Block.
 
         Returns:
           Class logits [B, N, K] and boxes relative to the proposals [B, N, 4 K],
@@ -108,6 +108,9 @@ class BoxHead(tf_keras.layers.Layer):
         """
         count = crops.shape[1]
         features = tf.reshape(crops, [-1, *crops.shape[2:]])
+        if halting_bias is not None:
+            each = tf.broadcast_to(halting_bias, tf.shape(crops)[:1])
+            halting_bias = tf.repeat(each, count)
         record = self.block(features, training=training, halting_bias=halting_bias)
         features = tf.nn.relu(self.norm(record["output"], training=training))
         features = tf.reduce_mean(features, axis=[1, 2])

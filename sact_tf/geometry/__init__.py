@@ -19,6 +19,6 @@ computed and one for each ring of halted positions around them.
 from sact_tf.geometry.dense import Dense
 from sact_tf.geometry.images import Images
 from sact_tf.geometry.packed import Packed
-from sact_tf.geometry.pieces import Pieces
+from sact_tf.geometry.pieces import Pieces, within, without_padding
 
-__all__ = ["Dense", "Images", "Packed", "Pieces"]
+__all__ = ["Dense", "Images", "Packed", "Pieces", "within", "without_padding"]

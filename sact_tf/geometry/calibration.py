@@ -1,25 +1,82 @@
-"""From which active share on packing pays: the constants of the "auto" execution.
+"""When packing pays: the constants of the "auto" execution.
 
 Packing makes a unit's time fall with its active positions, and costs something itself:
-rows are gathered, and find their neighbours by a table. Below a threshold, which falls
-with the number of channels, it pays. `python -m tools.benchmark calibrate` measures
-the thresholds on a machine and saves them where this module looks.
+rows are gathered, and find their neighbours by a table. "auto" lets units run in vain
+on positions that have halted until that has cost as much as packing. So it never takes
+more than about twice the time of one who knows the masks beforehand.
+
+`python -m tools.benchmark calibrate` measures the constants on a machine and saves them
+where this module looks.
 """
 
+import dataclasses
 import functools
 import json
 import math
 import os
 import pathlib
+from typing import NamedTuple
 
 import numpy as np
 
 #: Where a calibration is kept, unless the variable SACT_TF_CALIBRATION says otherwise.
 DEFAULT_PATH = pathlib.Path("~/.config/sact_tf/calibration.json")
 
-#: Active share below which packing pays, by the width of the 3x3 convolutions. Measured
-#: for 256 only (`tools.benchmark units`); the others are careful guesses.
-DEFAULT_THRESHOLDS = {16: 0.5, 32: 0.6, 64: 0.75, 128: 0.85, 256: 0.92, 512: 0.92}
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """What was measured on a machine; by default on two cores with AVX-512.
+
+    Attributes:
+      thresholds: active share below which bottleneck units on packed positions are
+        faster than on the map, by the width of their 3x3 convolutions.
+      basic_thresholds: the same for units of two 3x3 convolutions.
+      flops_per_second: of convolutions.
+      seconds: that packing takes in any case.
+      seconds_per_value: and for each value of the features that there were.
+    """
+
+    thresholds: dict[int, float] = dataclasses.field(
+        default_factory=lambda: {
+            16: 0.56,
+            32: 0.74,
+            64: 0.84,
+            128: 0.89,
+            256: 0.93,
+            512: 0.93,
+        }
+    )
+    basic_thresholds: dict[int, float] = dataclasses.field(
+        default_factory=lambda: {16: 0.15, 32: 0.29, 64: 0.42, 128: 0.65, 256: 0.73}
+    )
+    flops_per_second: float = 1.9e11
+    seconds: float = 1.7e-4
+    seconds_per_value: float = 7e-10
+
+
+class PackingCost(NamedTuple):
+    """What packing costs in all, in rows that one unit runs on in the same time.
+
+    Attributes:
+      fixed: in any case.
+      per_row: for each row that there was.
+      slower: times that a packed row takes as long as a position of the map.
+    """
+
+    fixed: float
+    per_row: float
+    slower: float
+
+    def pays(self, units: int, rows: int | None) -> bool:
+        """Whether packing can pay.
+
+        Args:
+          units: that are still to run.
+          rows: positions in all, if known.
+        """
+        # On the average perhaps half of the positions will have halted.
+        saved = units * (1 - self.slower / 2)
+        return saved > self.per_row + (self.fixed / rows if rows else 0.0)
 
 
 def path() -> pathlib.Path:
@@ -29,56 +86,68 @@ def path() -> pathlib.Path:
     ).expanduser()
 
 
-def packing_threshold(width: int) -> float:
-    """Active share of a map below which its units run on packed positions.
+def packing_cost(
+    radius: int, width: int, channels: int, flops_per_row: int
+) -> PackingCost:
+    """What it costs to pack positions of a block.
 
     Args:
-      width: channels of the unit's 3x3 convolutions.
-
-    Returns:
-      A share in [0, 1], interpolated between the measured widths.
+      radius: number of the units' 3x3 convolutions: 1 (bottleneck) or 2 (basic).
+      width: their channels.
+      channels: of the features.
+      flops_per_row: of a unit at one position.
 
     Raises:
       ValueError: the calibration file is not one.
     """
-    thresholds = _thresholds(path())
+    known = _load(path())
+    thresholds = known.thresholds if radius == 1 else known.basic_thresholds
     widths = sorted(thresholds)
-    return float(
-        np.interp(
-            math.log2(width),
-            [math.log2(known) for known in widths],
-            [thresholds[known] for known in widths],
-        )
+    threshold = np.interp(
+        math.log2(width),
+        [math.log2(value) for value in widths],
+        [thresholds[value] for value in widths],
+    )
+    rows_per_second = known.flops_per_second / flops_per_row
+    return PackingCost(
+        fixed=known.seconds * rows_per_second,
+        per_row=known.seconds_per_value * channels * rows_per_second,
+        slower=float(1 / threshold),
     )
 
 
-def save(thresholds: dict[int, float]) -> pathlib.Path:
+def save(calibration: Calibration) -> pathlib.Path:
     """Keeps a calibration for all networks that this user builds from now on."""
     where = path()
     where.parent.mkdir(parents=True, exist_ok=True)
-    content = {"packing_thresholds": {str(k): v for k, v in thresholds.items()}}
-    where.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    _thresholds.cache_clear()
+    content = json.dumps(dataclasses.asdict(calibration), indent=1)
+    where.write_text(content + "\n", encoding="utf-8")
+    _load.cache_clear()
     return where
 
 
 @functools.cache
-def _thresholds(where: pathlib.Path) -> dict[int, float]:
+def _load(where: pathlib.Path) -> Calibration:
     if not where.exists():
-        return DEFAULT_THRESHOLDS
+        return Calibration()
     try:
         content = json.loads(where.read_text(encoding="utf-8"))
-        thresholds = {
-            int(width): float(share)
-            for width, share in content["packing_thresholds"].items()
-        }
-        if not thresholds or not all(
-            width > 0 and 0 <= share <= 1 for width, share in thresholds.items()
-        ):
+        tables = [
+            {int(width): float(share) for width, share in content.pop(name).items()}
+            for name in ("thresholds", "basic_thresholds")
+        ]
+        values = {key: float(value) for key, value in content.items()}
+        calibration = Calibration(*tables, **values)
+        for table in tables:
+            if not table or not all(
+                width > 0 and 0 < share <= 1 for width, share in table.items()
+            ):
+                raise ValueError
+        if not all(value > 0 and math.isfinite(value) for value in values.values()):
             raise ValueError
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{where} must hold shares between 0 and 1 by width, as `python -m "
-            "tools.benchmark calibrate` writes them; repeat that, or remove the file"
+            f"{where} must hold a calibration as `python -m tools.benchmark calibrate` "
+            "writes it; repeat that, or remove the file"
         ) from error
-    return thresholds
+    return calibration

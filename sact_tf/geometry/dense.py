@@ -4,7 +4,12 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from sact_tf.geometry.pieces import Pieces, nine_to_one
+from sact_tf.geometry.pieces import (
+    Pieces,
+    linear_score,
+    mean_over_positions,
+    without_padding,
+)
 
 
 class Dense:
@@ -14,18 +19,26 @@ class Dense:
     norm, whose statistics cover all positions.
     """
 
-    def __init__(self, features: tf.Tensor, per_image: bool = False):
+    def __init__(
+        self,
+        features: tf.Tensor,
+        per_image: bool = False,
+        real: tf.Tensor | None = None,
+    ):
         """Enters with a map of which every position is active.
 
         Args:
           features: [B, H, W, C], what the block's first unit gave.
           per_image: whether halting decisions are per image ([B], ACT) or per position
             ([B, H, W], SACT).
+          real: bool [B, H, W], false where the map is padding, which no convolution and
+            no mean sees; None for no padding.
         """
         self._features = features
+        self._real = real
         self._per_image = per_image
+        self._output = features
         self._active = None  # All: nothing has halted yet.
-        self._output = None
 
     @property
     def decisions_shape(self) -> tf.Tensor:
@@ -51,20 +64,40 @@ class Dense:
           Features with surroundings of radius r - 1: the active positions for r = 1.
         """
         (features,) = pieces
-        return [then(convolution(features))]
+        return [then(convolution(without_padding(features, self._real)))]
 
-    def add(self, residual: Callable[[], Pieces]) -> None:
+    def add(
+        self,
+        residual: Callable[[], Pieces],
+        remainder: tf.Tensor | None,
+        last: bool = False,
+    ) -> None:
         """Adds a residual at the active positions (eqn 2; Algorithm 2, lines 13-17).
+
+        To the block's output it adds the residual times the remainder: the sum of p_l
+        x_l (eqn 10) is x_1 plus the sum of r_l f_l, where f_l is the residual of the
+        unit after the l-th and r_l = p_(l+1) + ... + p_L what is left for it and those
+        that follow. So positions that halt at the first unit cost nothing.
 
         Args:
           residual: computes it; not called where nothing is active.
+          remainder: what the halting scores so far have left, of the shape of the
+            decisions; zero where nothing is active. None: all of it, as where masks
+            are given; then the output is the features.
+          last: whether this is the block's last unit, after which only the output
+            matters.
         """
         (values,) = residual()
-        # A halted image (ACT) takes no part in any output, so it needs no mask; the
-        # authors' networks let it run on, which batch statistics in training notice.
-        if self._active is not None and not self._per_image:
-            values *= self._over_channels(self._active, values.dtype)
-        self._features += values
+        if remainder is None or not last:
+            # A halted image (ACT) takes no part in any output, so it needs no mask; the
+            # authors' networks let it run on, which training's statistics notice.
+            if self._active is not None and not self._per_image:
+                values *= self._over_channels(self._active, values.dtype)
+            self._features += values
+        if remainder is None:
+            self._output = self._features
+        else:
+            self._output += self._over_channels(remainder, values.dtype) * values
 
     def unless_empty(self, compute: Callable, otherwise: Callable):
         """What `compute` gives; where nothing is active, `otherwise` may be enough."""
@@ -76,7 +109,7 @@ class Dense:
 
         A geometry that leaves images out gives the rows of those that still run.
         """
-        return tf.reduce_mean(self._features, axis=[1, 2])
+        return mean_over_positions(self._features, self._real)
 
     def linear_score(self, kernel: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
         """A 3x3 convolution with one output plus a projection of the global mean.
@@ -86,19 +119,14 @@ class Dense:
         read once, and not copied nine-fold.
 
         Args:
-          kernel: float32 [C, 10].
+          kernel: float32 [10, C].
           offset: float32 [10], added to the ten numbers; as zero as everything else
             outside of the map.
 
         Returns:
           float32 [B, H, W]; what it says of halted positions means nothing.
         """
-        kernel = tf.cast(kernel, self._features.dtype)[tf.newaxis, tf.newaxis]
-        numbers = tf.nn.conv2d(self._features, kernel, 1, "VALID")
-        numbers = tf.cast(numbers, tf.float32) + offset
-        gather = nine_to_one(tf.float32)
-        local = tf.nn.conv2d(numbers[..., :9], gather, 1, "SAME")[..., 0]
-        return local + tf.reduce_mean(numbers[..., 9], axis=[1, 2], keepdims=True)
+        return linear_score(self._features, kernel, offset, self._real)
 
     def spread(self, values: tf.Tensor) -> Pieces:
         """One value per image, [B, 1], for every active position."""
@@ -113,23 +141,13 @@ class Dense:
         """Brings one value per image that runs into shape [B]."""
         return values
 
-    def accumulate(self, probability: tf.Tensor) -> None:
-        """Adds the features, weighted, to the block's output (eqn 10).
-
-        Args:
-          probability: the unit's halting probability, of the shape of the decisions.
-        """
-        weight = self._over_channels(probability, self._features.dtype)
-        weighted = weight * self._features
-        self._output = weighted if self._output is None else self._output + weighted
-
     def halt(self, active: tf.Tensor) -> None:
         """Keeps active only the positions (or images) where the flag is true."""
         self._active = active
 
     def leave(self) -> tf.Tensor:
-        """The block's output [B, H, W, C]: the sum of what was accumulated."""
-        return self._output
+        """The block's output [B, H, W, C], zero where the map is padding (eqn 10)."""
+        return without_padding(self._output, self._real)
 
     def _over_channels(self, decisions: tf.Tensor, dtype) -> tf.Tensor:
         axes = 3 if self._per_image else 1

@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from sact_tf.geometry.pieces import Pieces, dilate, nine_to_one
+from sact_tf.geometry.calibration import PackingCost
+from sact_tf.geometry.pieces import Pieces, dilate, linear_score, nine_to_one
 
 
 class _State(NamedTuple):
@@ -24,7 +25,7 @@ class _State(NamedTuple):
 
     Attributes:
       rows: [n, C] features of the positions of all computed cells, n = t * k * k.
-      output: [n, C] their output so far (eqn 10).
+      output: [n, C] their output so far (eqn 10); None while that is the features.
       places: int32 [n] position of each row in the map, B * H * W for those that lie
         beyond its edges (tiles at the border).
       alive: [n, 1] one where the position is active, in the type of the features.
@@ -42,6 +43,7 @@ class _State(NamedTuple):
       count: int32 scalar, n. Asked for instead of the shape of `rows`: TensorFlow's
         constant folding takes the shape of what goes into a conditional for the shape
         of what comes out of it.
+      idle: float32 scalar, rows that units ran on in vain since they were last packed.
     """
 
     rows: tf.Tensor
@@ -56,13 +58,20 @@ class _State(NamedTuple):
     ring_halos: tf.Tensor
     halted_sum: tf.Tensor
     count: tf.Tensor
+    idle: tf.Tensor
 
 
 class Packed:
     """The active positions or tiles of a batch, as rows; see Dense for the verbs."""
 
     def __init__(
-        self, features: tf.Tensor, radius: int, side: int = 1, threshold: float = 1.0
+        self,
+        features: tf.Tensor,
+        radius: int,
+        side: int = 1,
+        packing: PackingCost | None = None,
+        real: tf.Tensor | None = None,
+        conditionals: bool = True,
     ):
         """Enters with a map of which every position is active.
 
@@ -70,21 +79,31 @@ class Packed:
           features: [B, H, W, C], what the block's first unit gave.
           radius: how far the residual units look: their number of 3x3 convolutions.
           side: k, the side of the tiles; 1 for single positions.
-          threshold: nothing is packed, and what has halted is masked, as long as at
-            least this share of the positions (or tiles) is active.
+          packing: what packing costs. What has halted is masked until the units that
+            ran on it in vain have cost as much. If None, everything is packed at once.
+          real: bool [B, H, W], false where the map is padding, which is in no row; None
+            for no padding.
+          conditionals: whether to save work where nothing halts, nothing is active or
+            nothing is packed yet. Without, gradients can be taken in graphs with loops,
+            where TensorFlow's constant folding takes the number of rows before a
+            conditional for that behind it.
         """
         shape = tf.shape(features)
         self._images, self._height, self._width = shape[0], shape[1], shape[2]
         self._map_size = self._height * self._width
         self._positions = self._images * self._map_size
         self._channels = features.shape[-1]
-        self._radius, self._side, self._threshold = radius, side, threshold
+        self._radius, self._side, self._packing = radius, side, packing
+        self._real = real
+        self._conditionals = conditionals
         self._finished = []
-        self._has_idle_rows = tf.constant(side > 1)
+        self._has_idle_rows = tf.constant(side > 1 or not conditionals)
         self._prepare_halos()
         places = self._all_places()
         rows = tf.reshape(features, [self._positions, self._channels])
-        if side > 1:
+        if real is not None:
+            places = self._leave_padding(places, rows)
+        if real is not None or side > 1:
             rows = tf.gather(tf.pad(rows, [[0, 1], [0, 0]]), places)
         row_of = self._row_of(places)
         self._state = _State(
@@ -100,6 +119,7 @@ class Packed:
             ring_halos=tf.zeros([1, 9], tf.int32),
             halted_sum=tf.zeros([self._images, self._channels], rows.dtype),
             count=tf.size(places),
+            idle=tf.zeros([]),
         )
 
     @property
@@ -134,9 +154,7 @@ class Packed:
             nothing = _as_map(_as_rows(maps)[:1])
             return [_as_map(_as_rows(maps)), nothing][: len(pieces) - 1]
 
-        if self._side > 1:
-            return packed()
-        return tf.cond(self._is_whole(), on_map, packed)
+        return self._if_whole(on_map, packed)
 
     def _convolve_rows(self, rows, convolution, then):
         """A 3x3 convolution of rows that find their neighbours by the tables."""
@@ -166,24 +184,49 @@ class Packed:
         zero = tf.zeros([1, rows[0].shape[-1]], rows[0].dtype)
         return tf.concat([zero, *rows], axis=0)
 
-    def add(self, residual: Callable[[], Pieces]) -> None:
+    def add(
+        self,
+        residual: Callable[[], Pieces],
+        remainder: tf.Tensor | None,
+        last: bool = False,
+    ) -> None:
         """See Dense."""
         state = self._state
         alive = _as_map(state.alive)
+        if remainder is not None:
+            output = state.rows if state.output is None else state.output
+            flat = tf.pad(tf.reshape(remainder, [-1]), [[0, 1]])
+            weight = tf.gather(flat[:, tf.newaxis], state.places)
 
         def added():
             (values,) = residual()
-            if self._side > 1 or self._threshold < 1:
+            if remainder is None:
+                return (new_rows(values),)
+            weighted = tf.cast(weight, values.dtype) * _as_rows(values)
+            return (
+                state.rows if last else new_rows(values),
+                _sum(output, weighted),
+            )
+
+        def new_rows(values):
+            if not self._conditionals:
+                values *= alive
+            elif self._side > 1 or self._packing:
                 values = tf.cond(
                     self._has_idle_rows, lambda: values * alive, lambda: values
                 )
             return _as_rows(_sum(_as_map(state.rows), values))
 
-        rows = self.unless_empty(added, lambda: state.rows)
-        self._state = state._replace(rows=rows)
+        before = (state.rows,) if remainder is None else (state.rows, output)
+        after = self.unless_empty(added, lambda: before)
+        names = ("rows", "output")[: len(after)]
+        self._state = state._replace(**dict(zip(names, after, strict=True)))
+        self._set_shapes()
 
     def unless_empty(self, compute: Callable, otherwise: Callable):
         """See Dense."""
+        if not self._conditionals:
+            return compute()
         return tf.cond(self._state.count > 0, compute, otherwise)
 
     def global_mean(self) -> tf.Tensor:
@@ -191,14 +234,25 @@ class Packed:
         total = self._state.halted_sum + self._sum_by_image(
             self._state.rows, self._state.places
         )
-        return total / tf.cast(self._map_size, total.dtype)
+        return total / tf.cast(self._map_sizes(), total.dtype)
 
     def linear_score(self, kernel: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
         """See Dense."""
         state = self._state
+
+        def on_map():
+            shape = tf.concat([self.decisions_shape, [self._channels]], axis=0)
+            return linear_score(tf.reshape(state.rows, shape), kernel, offset)
+
+        return self._if_whole(on_map, lambda: self._score_of_rows(kernel, offset))
+
+    def _score_of_rows(self, kernel, offset):
+        """A linear score of rows that find their neighbours by the tables."""
+        state = self._state
         lowered = tf.cast(kernel, state.rows.dtype)
         numbers = [
-            tf.cast(tf.matmul(rows, lowered), tf.float32) for rows in self._pieces(1)
+            tf.cast(tf.matmul(rows, lowered, transpose_b=True), tf.float32)
+            for rows in self._pieces(1)
         ]
         around = self._table([x[:, :9] + offset[:9] for x in numbers])
         if self._side > 1:
@@ -212,8 +266,8 @@ class Packed:
             local = tf.reduce_sum(local, axis=1, keepdims=True)
         total = self._sum_by_image(numbers[0][:, 9:], state.places)
         halted = tf.cast(state.halted_sum, tf.float32)
-        total += tf.matmul(halted, kernel[:, 9:])
-        mean = total / tf.cast(self._map_size, tf.float32) + offset[9]
+        total += tf.matmul(halted, kernel[9:], transpose_b=True)
+        mean = total / tf.cast(self._map_sizes(), tf.float32) + offset[9]
         image = self._image_of(state.places, last=True)
         return self._on_map(local[:, 0] + tf.gather(mean, image)[:, 0])
 
@@ -233,48 +287,61 @@ class Packed:
         flat = tf.scatter_nd(places, values, self._positions[tf.newaxis] + 1)
         return tf.reshape(flat[:-1], self.decisions_shape)
 
-    def accumulate(self, probability: tf.Tensor) -> None:
-        """See Dense."""
-        state = self._state
-        weight = tf.pad(tf.reshape(probability, [-1]), [[0, 1]])
-        weight = tf.gather(weight[:, tf.newaxis], state.places)
-        weighted = tf.cast(weight, state.rows.dtype) * state.rows
-        output = weighted if state.output is None else _sum(state.output, weighted)
-        self._state = state._replace(output=output)
-
     def halt(self, active: tf.Tensor) -> None:
         """See Dense."""
         state = self._state
+        fresh = state.output is None
         flat = tf.pad(tf.reshape(active, [-1]), [[0, 1]])
         alive = tf.gather(flat, state.places)
         state = state._replace(alive=tf.cast(alive, state.rows.dtype)[:, tf.newaxis])
         cells = tf.reduce_any(tf.reshape(alive, [-1, self._side**2]), axis=1)
 
         def shrink():
-            return (*self._shrink(state, cells),)
+            after, output, places = self._shrink(state, cells)
+            return (*_tensors(after), output, places)
 
         def go_on():
-            return (*state, state.output[:0], state.places[:0])
+            output = state.rows if fresh else state.output
+            return (*_tensors(state), output[:0], state.places[:0])
 
+        if not self._conditionals:
+            self._halt_unconditionally(state, cells)
+            return
         count = tf.math.count_nonzero(cells, dtype=tf.int32)
         total = state.count // self._side**2
         stays = tf.equal(count, total)
-        if self._threshold < 1:
-            least = self._threshold * tf.cast(total, tf.float32)
-            enough = tf.cast(count, tf.float32) >= tf.maximum(least, 1.0)
-            stays |= self._is_whole() & enough
+        if self._packing:
+            rows = tf.cast(state.count, tf.float32)
+            active = tf.cast(count * self._side**2, tf.float32)
+            # Packed rows are somewhat slower than the map.
+            slower = tf.where(self._is_whole(), self._packing.slower, 1.0)
+            idle = state.idle + tf.maximum(rows - slower * active, 0.0)
+            state = state._replace(idle=idle)
+            cheap = idle < self._packing.fixed + self._packing.per_row * rows
+            stays |= cheap & (count > 0)
         if self._side == 1:
             self._has_idle_rows = stays & (count < total)
         *after, output, places = tf.cond(stays, go_on, shrink)
         self._state = _State(*after)
+        if fresh:
+            self._state = self._state._replace(output=None)
         self._set_shapes()
+        self._finished.append((places, output))
+
+    def _halt_unconditionally(self, state, cells):
+        """Packs anew in any case; one cell is always kept, lest anything be empty."""
+        first = tf.range(tf.size(cells)) == 0
+        cells |= first & ~tf.reduce_any(cells)
+        self._state, output, places = self._shrink(state, cells)
         self._finished.append((places, output))
 
     def leave(self) -> tf.Tensor:
         """See Dense."""
         state = self._state
         places, outputs = zip(
-            *self._finished, (state.places, state.output), strict=True
+            *self._finished,
+            (state.places, state.rows if state.output is None else state.output),
+            strict=True,
         )
         flat = tf.raw_ops.ParallelDynamicStitch(
             indices=list(places), data=list(outputs)
@@ -284,6 +351,7 @@ class Packed:
 
     def _shrink(self, state: _State, cells):
         """The state without the cells that have halted, and what these leave behind."""
+        fresh = state.output is None
         kept = tf.cast(tf.where(cells)[:, 0], tf.int32)
         gone = tf.cast(tf.where(~cells)[:, 0], tf.int32)
         places = self._take(state.places, kept)
@@ -295,12 +363,14 @@ class Packed:
         rings = [near & ~computed]
         if self._radius == 2:
             rings.append(dilate(computed, 2) & ~near)
+        if self._real is not None:
+            rings = [ring & self._real for ring in rings]
         ring, ring_places = self._new_ring(state, rings)
         row_of = self._row_of(tf.concat([places, ring_places], axis=0))
         nearest = 1 + tf.math.count_nonzero(rings[0], dtype=tf.int32)
         after = _State(
             rows=self._take(state.rows, kept),
-            output=self._take(state.output, kept),
+            output=None if fresh else self._take(state.output, kept),
             places=places,
             alive=self._take(state.alive, kept),
             ring=ring,
@@ -315,8 +385,10 @@ class Packed:
             ),
             halted_sum=state.halted_sum + self._sum_by_image(gone_rows, gone_places),
             count=tf.math.count_nonzero(cells, dtype=tf.int32) * self._side**2,
+            idle=tf.zeros([]),
         )
-        return (*after, self._take(state.output, gone), gone_places)
+        output = gone_rows if fresh else self._take(state.output, gone)
+        return after, output, gone_places
 
     def _new_ring(self, state: _State, rings):
         """Features and places of the rings, out of the rows and the ring before."""
@@ -377,6 +449,28 @@ class Packed:
         cells = tf.reshape(maps, [self._images, down, side, across, side])
         return tf.reshape(tf.transpose(cells, [0, 1, 3, 2, 4]), [-1])
 
+    def _leave_padding(self, places, rows):
+        """Takes the padding out of the places, and cells that are nothing else.
+
+        In cells that stay it is treated as what lies beyond the map's edges. Its output
+        is zero.
+        """
+        real = tf.pad(tf.reshape(self._real, [-1]), [[0, 1]])
+        kept = tf.gather(real, places)
+        cells = tf.reduce_any(tf.reshape(kept, [-1, self._side**2]), axis=1)
+        padding = tf.cast(tf.where(~real[:-1])[:, 0], tf.int32)
+        nothing = tf.zeros([tf.size(padding), self._channels], rows.dtype)
+        self._finished.append((padding, nothing))
+        places = tf.where(kept, places, self._positions)
+        return self._take(places, tf.cast(tf.where(cells)[:, 0], tf.int32))
+
+    def _map_sizes(self):
+        """Positions of an image's map: a number, or one for each image [B, 1]."""
+        if self._real is None:
+            return self._map_size
+        count = tf.math.count_nonzero(self._real, axis=[1, 2], dtype=tf.int32)
+        return count[:, tf.newaxis]
+
     def _row_of(self, places):
         """One plus the row of each position: int32 [B * H * W]."""
         rows = tf.range(1, tf.shape(places)[0] + 1)
@@ -405,6 +499,12 @@ class Packed:
         corner = tf.gather(self._halo_corner, places)
         return tf.gather(tf.reshape(with_margin, [-1]), corner[:, tf.newaxis] + steps)
 
+    def _if_whole(self, on_map, packed):
+        """What one of two functions gives: the first while the rows are the map."""
+        if self._side > 1 or not self._conditionals:
+            return packed()
+        return tf.cond(self._is_whole(), on_map, packed)
+
     def _is_whole(self):
         """Whether nothing has been packed yet, and all positions are in the rows."""
         return self._state.count == self._positions
@@ -412,7 +512,14 @@ class Packed:
     def _set_shapes(self):
         """Number of channels, which conditionals forget."""
         for name in ("rows", "output", "ring", "halted_sum"):
-            getattr(self._state, name).set_shape([None, self._channels])
+            value = getattr(self._state, name)
+            if value is not None:
+                value.set_shape([None, self._channels])
+
+
+def _tensors(state):
+    """A state that conditionals can return: without None."""
+    return state if state.output is not None else state._replace(output=state.idle)
 
 
 def _as_map(rows):

@@ -7,8 +7,8 @@ import tf_keras
 
 from sact_tf import flops as cost
 from sact_tf import halting
-from sact_tf.geometry import Dense, Images, Packed
-from sact_tf.geometry.calibration import packing_threshold
+from sact_tf.geometry import Dense, Images, Packed, within, without_padding
+from sact_tf.geometry.calibration import packing_cost
 
 #: Where units are computed: everywhere and masked; at active positions; in active
 #: tiles; or whichever is fastest.
@@ -27,6 +27,7 @@ class Block(tf_keras.layers.Layer):
       num_units: int32, N, the units evaluated.
       halting_distribution: float32 [..., L], p (eqn 9).
       flops: int64 [B].
+      positions: int64 [B], of each image's map.
 
     Ponder cost and units have the shape of the decisions: [B, h, w] for SACT, [B]
     otherwise. A plain block is the special case h = 0, ..., 0, 1 (section 2.2): N = L
@@ -67,30 +68,47 @@ class Block(tf_keras.layers.Layer):
         self._execution = execution
         self.built = True
 
-    def call(self, inputs, training=None, halting_bias=None):
+    def map_sizes(self, map_sizes: tf.Tensor) -> tf.Tensor:
+        """Sizes of the outputs for inputs of some sizes: integers of any shape."""
+        return -(-map_sizes // self.units[0].stride)
+
+    def call(self, inputs, training=None, halting_bias=None, map_sizes=None):
         """Runs the block; see the class for what it returns.
 
         Args:
           inputs: [B, H, W, C].
           training: whether batch norms use the statistics of the batch.
-          halting_bias: optional scalar added to every halting logit.
+          halting_bias: optional scalar, or one number per image [B], added to every
+            halting logit.
+          map_sizes: optional int32 [B, 2], height and width of each image's map without
+            padding at the bottom and on the right. Padded positions have halted from
+            the start, and their output is zero.
         """
         first, *later = self.units
-        features = first(inputs, training=training)
-        flops = first.flops_on_map(_positions(inputs), _positions(features))
+        real, positions_before = _real(inputs, map_sizes)
+        features = first(inputs, training=training, real=real)
+        if map_sizes is not None:
+            map_sizes = self.map_sizes(map_sizes)
+        real, positions = _real(features, map_sizes)
+        flops = first.flops_on_map(positions_before, positions)
         if self._adaptivity == "none":
-            return self._plain(features, flops, later, training)
+            return self._plain(features, flops, later, training, real, positions)
         spatial = self._adaptivity == "sact"
-        geometry = self._geometry(features, training)
-        state = halting.start(geometry.decisions_shape)
-        positions = _positions(features)
+        geometry = self._geometry(features, training, real)
+        state = halting.start(
+            geometry.decisions_shape, active=real if spatial else None
+        )
         probabilities = []
         for index, unit in enumerate(self.units):
             if index:
                 geometry.halt(state.active)
-                geometry.add(functools.partial(unit.residual, geometry, training))
+                geometry.add(
+                    functools.partial(unit.residual, geometry, training),
+                    tf.where(state.active, state.remainder, 0.0),
+                    last=unit is self.units[-1],
+                )
                 flops += unit.flops(
-                    cost.active_positions(state.active, positions, radius=1),
+                    cost.active_positions(state.active, positions, 1, real),
                     cost.active_positions(state.active, positions),
                 )
             score = None
@@ -107,9 +125,8 @@ class Block(tf_keras.layers.Layer):
                     cost.active_positions(state.active, positions),
                 )
                 if spatial:
-                    score = halting.share_in_tiles(score, self._tile_size)
+                    score = halting.share_in_tiles(score, self._tile_size, real)
             state, probability = halting.step(state, score, self._epsilon)
-            geometry.accumulate(probability)
             probabilities.append(probability)
         return {
             "output": geometry.leave(),
@@ -117,45 +134,56 @@ class Block(tf_keras.layers.Layer):
             "num_units": state.num_units,
             "halting_distribution": tf.stack(probabilities, axis=-1),
             "flops": flops,
+            "positions": positions,
         }
 
-    def _geometry(self, features, training):
+    def _geometry(self, features, training, real):
         per_image = self._adaptivity == "act"
-        # Live batch norms need the statistics of all positions. With frozen ones a step
-        # could be sparse, but for TensorFlow's constant folding: it takes the number of
-        # rows before a conditional for that behind it, and gradients of packed blocks
-        # fail inside of loops.
-        if training or self._execution == "dense":
-            return Dense(features, per_image)
+        # Live batch norms need the statistics of all positions.
+        live = self.units[0].preact.is_live(training)
+        if live or self._execution == "dense":
+            return Dense(features, per_image, real)
+        options = {"real": real, "conditionals": not training}
         if per_image:
-            return Images(features)
-        radius = self.units[0].radius
+            return Images(features, **options)
         if self._execution == "tiles":
-            side = self._tile_size if self._tile_size > 1 else TILE_SIZE
-            return Packed(features, radius, side)
-        if self._execution == "positions":
-            return Packed(features, radius)
-        width = self.units[0].conv1.filters
-        return Packed(features, radius, threshold=packing_threshold(width))
+            options["side"] = self._tile_size if self._tile_size > 1 else TILE_SIZE
+        elif self._execution == "auto":
+            last = self.units[-1]
+            packing = packing_cost(
+                last.radius,
+                last.conv1.filters,
+                features.shape[-1],
+                last.flops_per_position,
+            )
+            rows = features.shape[:3].num_elements()
+            if not packing.pays(len(self.units) - 1, rows):
+                return Dense(features, per_image, real)
+            # In training it is always worth it: so much more is saved.
+            options["packing"] = None if training else packing
+        return Packed(features, self.units[0].radius, **options)
 
-    def _plain(self, features, flops, later, training):
-        positions = _positions(features)
+    def _plain(self, features, flops, later, training, real, positions):
         for unit in later:
-            features = unit(features, training=training)
+            features = unit(features, training=training, real=real)
             flops += unit.flops_on_map(positions, positions)
         count = len(self.units)
         images = tf.shape(features)[:1]
         last = tf.one_hot(tf.fill(images, count - 1), count)
         return {
-            "output": features,
+            "output": without_padding(features, real),
             "ponder_cost": tf.fill(images, count + 1.0),
             "num_units": tf.fill(images, count),
             "halting_distribution": last,
             "flops": flops,
+            "positions": positions,
         }
 
 
-def _positions(features: tf.Tensor) -> tf.Tensor:
-    """Positions of each image's map, int64 [B]."""
-    shape = tf.shape(features, out_type=tf.int64)
-    return tf.fill(shape[:1], shape[1] * shape[2])
+def _real(features: tf.Tensor, map_sizes: tf.Tensor | None):
+    """Which positions are no padding (None: all), and their number, int64 [B]."""
+    if map_sizes is None:
+        shape = tf.shape(features, out_type=tf.int64)
+        return None, tf.fill(shape[:1], shape[1] * shape[2])
+    positions = tf.reduce_prod(tf.cast(map_sizes, tf.int64), axis=1)
+    return within(map_sizes, features), positions

@@ -62,15 +62,16 @@ class GlobalHaltingScore(tf_keras.layers.Layer):
         Args:
           geometry: see sact_tf.geometry.
           training: whether batch norm uses the statistics of the batch.
-          halting_bias: optional scalar added to every logit: above zero the network
-            stops sooner, below zero later.
+          halting_bias: optional number, or one for each image [B], added to every
+            logit: above zero the network stops sooner, below zero later.
 
         Returns:
           float32 scores of the shape of the decisions.
         """
         logit = tf.cast(self._logit(geometry, training), tf.float32)
         if halting_bias is not None:
-            logit += tf.cast(halting_bias, tf.float32)
+            one_per_image = [-1] + [1] * (logit.shape.rank - 1)
+            logit += tf.reshape(tf.cast(halting_bias, tf.float32), one_per_image)
         return tf.sigmoid(logit)
 
     def _logit(self, geometry, training):
@@ -154,24 +155,24 @@ class SpatialHaltingScore(GlobalHaltingScore):
         )
 
     def _linear(self):
-        """The whole score but its sigmoid as one projection: [C, 10] and [10].
+        """The whole score but its sigmoid as one projection: [10, C] and [10].
 
         Without an activation between them, batch norm (with moving statistics) and
         convolution are one linear map.
         """
         scale, offset = self.local_norm.folded()
-        taps = tf.transpose(tf.reshape(self.local_conv.kernel, [9, -1]))
+        taps = tf.reshape(self.local_conv.kernel, [9, -1])
         taps = tf.cast(taps, tf.float32)
         global_scale, global_offset = self.global_norm.folded()
-        pooled = tf.reshape(self.global_conv.kernel, [-1, 1])
+        pooled = tf.reshape(self.global_conv.kernel, [1, -1])
         pooled = tf.cast(pooled, tf.float32)
-        kernel = [scale[:, tf.newaxis] * taps, global_scale[:, tf.newaxis] * pooled]
+        kernel = tf.concat([scale * taps, global_scale * pooled], axis=0)
         constants = [
-            tf.linalg.matvec(taps, offset, transpose_a=True),
-            tf.linalg.matvec(pooled, global_offset, transpose_a=True)
+            tf.linalg.matvec(taps, offset),
+            tf.linalg.matvec(pooled, global_offset)
             + tf.cast(self.local_conv.bias, tf.float32),
         ]
-        return tf.concat(kernel, axis=1), tf.concat(constants, axis=0)
+        return kernel, tf.concat(constants, axis=0)
 
     def flops(self, images, positions):
         """FLOPs of the score for each image: int64 [B]."""

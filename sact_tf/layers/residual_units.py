@@ -18,10 +18,28 @@ class ResidualUnit(tf_keras.layers.Layer):
     #: How far away from an active position f looks: its number of 3x3 convolutions.
     radius: int
 
-    def call(self, inputs, training=None):
-        """Runs the unit on a whole map: [B, H, W, C] -> [B, H / stride, ..., C']."""
+    @property
+    def stride(self) -> int:
+        """Of the whole unit."""
+        raise NotImplementedError
+
+    @property
+    def flops_per_position(self) -> int:
+        """FLOPs of f at one position; see sact_tf.flops."""
+        kernels = [weight.shape for weight in self.weights if weight.shape.rank == 4]
+        return 2 * sum(shape.num_elements() for shape in kernels)
+
+    def call(self, inputs, training=None, real=None):
+        """Runs the unit on a whole map: [B, H, W, C] -> [B, H / stride, ..., C'].
+
+        Args:
+          inputs: the map.
+          training: whether batch norms use the statistics of the batch.
+          real: bool [B, H, W], false where the map is padding; see Dense.
+        """
         preactivated = self._preactivate(inputs, training)
-        (residual,) = self._branch([preactivated], Dense(inputs), training)
+        geometry = Dense(inputs, real=real)
+        (residual,) = self._branch([preactivated], geometry, training)
         return self._shortcut(inputs, preactivated) + residual
 
     def residual(self, geometry, training=None) -> Pieces:
@@ -113,6 +131,11 @@ class BottleneckUnit(ResidualUnit):
             )
         self.built = True
 
+    @property
+    def stride(self):
+        """See ResidualUnit."""
+        return self.conv2.strides[0]
+
     def _preactivate(self, x, training):
         return tf.nn.relu(self.preact(x, training=training))
 
@@ -179,7 +202,6 @@ class BasicUnit(ResidualUnit):
           dtype: dtype or policy.
         """
         super().__init__(name=name, dtype=dtype)
-        self._stride = stride
         self._grow = channels - input_channels
         self._activate_shortcut = activate_shortcut
         conv = {"weight_decay": weight_decay, "dtype": dtype}
@@ -195,14 +217,19 @@ class BasicUnit(ResidualUnit):
             )
         self.built = True
 
+    @property
+    def stride(self):
+        """See ResidualUnit."""
+        return self.conv1.strides[0]
+
     def _preactivate(self, x, training):
         return tf.nn.leaky_relu(self.preact(x, training=training), self.leak)
 
     def _shortcut(self, inputs, preactivated):
         x = preactivated if self._activate_shortcut else inputs
-        if self._stride > 1:
+        if self.stride > 1:
             # SAME, so that odd sides agree with those of the strided convolution.
-            x = tf.nn.avg_pool2d(x, self._stride, self._stride, "SAME")
+            x = tf.nn.avg_pool2d(x, self.stride, self.stride, "SAME")
         if self._grow:
             before = self._grow // 2
             x = tf.pad(x, [[0, 0], [0, 0], [0, 0], [before, self._grow - before]])

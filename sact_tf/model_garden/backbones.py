@@ -7,7 +7,8 @@ from official.vision.modeling.backbones import factory
 
 from sact_tf.layers.normalization import BatchNormalization
 from sact_tf.model_garden import configs
-from sact_tf.models.resnet import FAMILIES, ResNet, enlarge
+from sact_tf.models import trunk
+from sact_tf.models.resnet import FAMILIES, ResNet
 
 
 @tf_keras.utils.register_keras_serializable("sact_tf")
@@ -56,54 +57,51 @@ class SACTResNetBackbone(tf_keras.Model):
         self.built = True
 
     @tf.autograph.experimental.do_not_convert
-    def call(self, images, training=None, halting_bias=None, with_record=False):
+    def call(
+        self,
+        images,
+        training=None,
+        halting_bias=None,
+        with_record=False,
+        image_shapes=None,
+    ):
         """Computes the maps of all levels.
 
         Args:
           images: floating point [B, H, W, 3]; any size.
           training: whether batch norm uses the statistics of the batch.
-          halting_bias: optional scalar added to every halting logit; above zero the
-            network stops sooner.
+          halting_bias: optional scalar, or one number per image [B], added to every
+            halting logit; above zero the network stops sooner.
           with_record: whether to return what the images cost as well.
+          image_shapes: optional [B, 2], see sact_tf.models.trunk.run.
 
         Returns:
           A dict from level ("2", ...) to float [B, H / 2**l, W / 2**l, C]; with
           `with_record` a pair of it and the record: flops int64 [B], ponder_cost
           float32 [B], and blocks, a list of dicts (see sact_tf.layers.Block).
         """
-        features = self.root_layer(images)
-        flops = self.root_layer.flops(images)
-        blocks = []
-        for block in self.blocks:
-            record = block(features, training=training, halting_bias=halting_bias)
-            features = record["output"]
-            flops += record["flops"]
-            blocks.append(record)
-        ponder_cost = tf.add_n([per_image(block["ponder_cost"]) for block in blocks])
+        record = trunk.run(
+            self.root_layer,
+            self.blocks,
+            images,
+            training=training,
+            halting_bias=halting_bias,
+            image_shapes=image_shapes,
+        )
         if self._tau:
-            # A replica of a distributed batch may get no image at all: no NaN then.
-            images_here = tf.cast(tf.size(ponder_cost), tf.float32)
-            mean = tf.math.divide_no_nan(tf.reduce_sum(ponder_cost), images_here)
-            self.add_loss(self._tau * mean)
+            self.add_loss(trunk.ponder_loss(record["ponder_cost"], self._tau))
         endpoints = {
             str(level): block["output"]
-            for level, block in zip(self._levels, blocks, strict=True)
+            for level, block in zip(self._levels, record["blocks"], strict=True)
         }
-        if not with_record:
-            return endpoints
-        return endpoints, {"flops": flops, "ponder_cost": ponder_cost, "blocks": blocks}
+        return (endpoints, record) if with_record else endpoints
 
     @tf.function(reduce_retracing=True, autograph=False)
     def _introspect(self, images, halting_bias):
         _, record = self(
             images, training=False, halting_bias=halting_bias, with_record=True
         )
-        size = tf.shape(images)[1:3]
-        for key in ("ponder_cost", "num_units"):
-            record[f"{key}_map"] = tf.add_n(
-                [enlarge(block[key], size) for block in record["blocks"]]
-            )
-        return record
+        return trunk.with_maps(record, tf.shape(images)[1:3])
 
     def introspect(self, images, halting_bias=None) -> dict:
         """What images cost, and where: as ResNet.introspect, but for the logits."""
@@ -164,7 +162,9 @@ class ClassificationModel(tf_keras.Model):
             # take.
             images = tf.pad(images, [[0, tf.maximum(1 - count, 0)], *[[0, 0]] * 3])
         record = self.network(images, training=training, with_record=True)
-        units = [per_image(block["num_units"]) for block in record["blocks"]]
+        units = [
+            trunk.per_image(block["num_units"], block) for block in record["blocks"]
+        ]
         costs = (record["ponder_cost"], *units, tf.cast(record["flops"], tf.float32))
         names = cost_names(len(units))
         outputs = {"logits": record["logits"], **dict(zip(names, costs, strict=True))}
@@ -188,12 +188,6 @@ def cost_names(num_blocks: int) -> list[str]:
     """Names of the costs of an image in logs, for a network of so many blocks."""
     units = [f"units_block{index + 1}" for index in range(num_blocks)]
     return ["ponder_cost", *units, "flops"]
-
-
-def per_image(values: tf.Tensor) -> tf.Tensor:
-    """Mean over positions, float32: [B, h, w] to [B]; [B] stays as it is."""
-    values = tf.cast(values, tf.float32)
-    return values if values.shape.rank == 1 else tf.reduce_mean(values, axis=[1, 2])
 
 
 def synchronize_batch_norm(model: tf.Module, synchronized: bool) -> None:

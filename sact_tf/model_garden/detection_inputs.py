@@ -20,7 +20,7 @@ from official.core import config_definitions as cfg
 from official.vision.dataloaders import tf_example_decoder, tfds_detection_decoders
 from official.vision.ops import preprocess_ops
 
-from sact_tf.data import coco, digit_scenes
+from sact_tf.data import coco, digit_scenes, preprocessing
 from sact_tf.distribution import sharding
 from sact_tf.model_garden import detection_configs, inputs
 
@@ -99,25 +99,6 @@ def dataset(
     )
 
 
-def resized(image: tf.Tensor, shorter_side: int, longer_side: int) -> tf.Tensor:
-    """Resizes an image by the rule of Faster R-CNN, its aspect ratio kept.
-
-    Args:
-      image: uint8 or float [H, W, 3].
-      shorter_side: pixels of the shorter side ...
-      longer_side: ... unless the longer side would then have more than this.
-
-    Returns:
-      float32 [h, w, 3], bilinearly interpolated.
-    """
-    size = tf.cast(tf.shape(image)[:2], tf.float32)
-    scale = tf.minimum(
-        shorter_side / tf.reduce_min(size), longer_side / tf.reduce_max(size)
-    )
-    new = tf.maximum(tf.cast(tf.round(size * scale), tf.int32), 1)
-    return tf.image.resize(image, new)
-
-
 def _prepare(example, config, num_classes, context, field):
     image, boxes = example["image"], example["groundtruth_boxes"]
     classes = tf.cast(example["groundtruth_classes"], tf.int32)
@@ -153,7 +134,7 @@ def _prepare(example, config, num_classes, context, field):
             ymin, xmin, ymax, xmax = tf.unstack(boxes, axis=1)
             flipped = tf.stack([ymin, 1.0 - xmax, ymax, 1.0 - xmin], axis=1)
             boxes = tf.where(mirrored, flipped, boxes)
-    image = resized(image, config.shorter_side, config.longer_side) / 127.5 - 1.0
+    image = preprocessing.detection(image, config.shorter_side, config.longer_side)
     size = tf.cast(tf.shape(image)[:2], tf.float32)
     return image, _labels(
         size, original, boxes * tf.tile(size, [2]), classes, truth, config

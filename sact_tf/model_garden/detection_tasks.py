@@ -18,7 +18,7 @@ from sact_tf.model_garden import (
     detectors,
     runs,
 )
-from sact_tf.models.resnet import enlarge
+from sact_tf.models.trunk import enlarge, per_image
 
 _IMAGES_SHOWN = 4
 _SCORE_SHOWN = 0.5
@@ -219,7 +219,7 @@ class DetectionTask(base_task.Task):
         reference = costs.plain_flops(
             model.extractor, labels["image_shapes"], self.task_config.reference_units
         )
-        units = [backbones.per_image(block["num_units"]) for block in record["blocks"]]
+        units = [per_image(block["num_units"], block) for block in record["blocks"]]
         values = (record["ponder_cost"], *units, flops)
         names = backbones.cost_names(len(units))
         return {

@@ -105,6 +105,15 @@ class Run:
     built: Built
 
 
+def is_run(path: str | os.PathLike) -> bool:
+    """Whether a run is one of detection; see `load` for the path.
+
+    Raises:
+      FileNotFoundError: there is no checkpoint, or no params.yaml.
+    """
+    return _describes_detector(runs.locate(path)[2])
+
+
 def load(path: str | os.PathLike, execution: str | None = None) -> Run:
     """Opens a detection run.
 
@@ -195,7 +204,14 @@ def _source(path):
         network = ResNet(**authors.structure(path))
         authors.load_authors_checkpoint(network, path)
         return network, None
-    if "head_stride" in params["task"]["model"]:
+    if _describes_detector(params):
         built = load(path).built
         return built.network, built.detector
     return runs.load(path).network, None
+
+
+def _describes_detector(params):
+    try:
+        return "head_stride" in params["task"]["model"]
+    except (KeyError, TypeError):
+        return False

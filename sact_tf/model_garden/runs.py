@@ -140,4 +140,4 @@ def steps_done(folder: str | None) -> int:
     latest = folder and tf.train.latest_checkpoint(folder)
     if not latest:
         return 0
-    return train_utils.read_global_step_from_checkpoint(latest)
+    return int(train_utils.read_global_step_from_checkpoint(latest))

@@ -25,12 +25,25 @@ class CifarRoot(tf_keras.layers.Layer):
             )
         self.built = True
 
-    def call(self, images):
+    def call(self, images, image_shapes=None):
         """Maps images [B, H, W, 3] to features [B, H, W, C]."""
+        del image_shapes  # See map_sizes.
         return self.conv(images)
 
-    def flops(self, images) -> tf.Tensor:
+    def map_sizes(self, image_shapes: tf.Tensor) -> tf.Tensor:
+        """There are none: where strides put a unit's windows depends on the padding.
+
+        Raises:
+          ValueError: always.
+        """
+        raise ValueError(
+            "image_shapes, for padded images, are for the imagenet family. Received: "
+            f"image_shapes={image_shapes} for a network of the cifar family"
+        )
+
+    def flops(self, images, image_shapes=None) -> tf.Tensor:
         """FLOPs for each image: int64 [B]."""
+        del image_shapes
         shape = tf.shape(images, out_type=tf.int64)
         return self.conv.flops(tf.fill(shape[:1], shape[1] * shape[2]))
 

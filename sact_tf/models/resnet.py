@@ -10,7 +10,7 @@ import tf_keras
 
 from sact_tf.layers.adaptive_blocks import EXECUTIONS, Block
 from sact_tf.layers.halting_scores import GlobalHaltingScore, SpatialHaltingScore
-from sact_tf.models import cifar, imagenet
+from sact_tf.models import cifar, imagenet, trunk
 from sact_tf.models.family import ClassificationHead
 
 FAMILIES = {"imagenet": imagenet.FAMILY, "cifar": cifar.FAMILY}
@@ -224,8 +224,9 @@ class ResNet(tf_keras.Model):
         Args:
           images: floating point [B, H, W, 3], each side at least the network's stride.
           training: whether batch norm uses the statistics of the batch.
-          halting_bias: optional scalar added to every halting logit; above zero the
-            network stops sooner. Trades accuracy for time without training anew.
+          halting_bias: optional scalar, or one number per image [B], added to every
+            halting logit; above zero the network stops sooner. Trades accuracy for
+            time without training anew.
           with_record: whether to return what the images cost as well.
 
         Returns:
@@ -236,33 +237,24 @@ class ResNet(tf_keras.Model):
           ValueError: the images have the wrong dtype, rank, channels or size.
         """
         images = self._checked(images)
-        features = self.root_layer(images)
-        flops = self.root_layer.flops(images)
-        blocks = []
-        for block in self.blocks:
-            record = block(features, training=training, halting_bias=halting_bias)
-            features = record["output"]
-            flops += record["flops"]
-            blocks.append(record)
+        record = trunk.run(
+            self.root_layer,
+            self.blocks,
+            images,
+            training=training,
+            halting_bias=halting_bias,
+        )
+        features = record["blocks"][-1]["output"]
         logits = tf.cast(self.head(features, training=training), tf.float32)
         # Pooling and ReLUs swallow NaN: a broken image would get an answer.
         whole = tf.reduce_all(tf.math.is_finite(images), axis=[1, 2, 3])
         logits = tf.where(whole[:, tf.newaxis], logits, np.nan)
-        costs = [_per_image(block["ponder_cost"]) for block in blocks]
-        ponder_cost = tf.add_n(costs)
         if self._config["adaptivity"] != "none":
-            # A replica of a distributed batch may get no image at all: no NaN then.
-            images_here = tf.cast(tf.size(ponder_cost), tf.float32)
-            mean = tf.math.divide_no_nan(tf.reduce_sum(ponder_cost), images_here)
-            self.add_loss(self.tau * mean)
+            self.add_loss(trunk.ponder_loss(record["ponder_cost"], self.tau))
         if not with_record:
             return logits
-        return {
-            "logits": logits,
-            "flops": flops + self.head.flops(features),
-            "ponder_cost": ponder_cost,
-            "blocks": blocks,
-        }
+        record["flops"] += self.head.flops(features)
+        return {"logits": logits, **record}
 
     def introspect(self, images, halting_bias=None) -> dict:
         """What images cost, and where.
@@ -296,12 +288,7 @@ class ResNet(tf_keras.Model):
         record = self(
             images, training=False, halting_bias=halting_bias, with_record=True
         )
-        size = tf.shape(images)[1:3]
-        for key in ("ponder_cost", "num_units"):
-            record[f"{key}_map"] = tf.add_n(
-                [enlarge(block[key], size) for block in record["blocks"]]
-            )
-        return record
+        return trunk.with_maps(record, tf.shape(images)[1:3])
 
     def train_step(self, data):
         """One step of model.fit; logs the cost beside the losses."""
@@ -324,7 +311,9 @@ class ResNet(tf_keras.Model):
 
     def _measure(self, record):
         values = [record["ponder_cost"]]
-        values += [_per_image(block["num_units"]) for block in record["blocks"]]
+        values += [
+            trunk.per_image(block["num_units"], block) for block in record["blocks"]
+        ]
         values.append(record["flops"])
         for metric, value in zip(self._cost_metrics, values, strict=True):
             metric.update_state(tf.cast(value, tf.float32))
@@ -419,34 +408,6 @@ class ResNet(tf_keras.Model):
                 f"Images must be at least {self._spec.stride} x {self._spec.stride} "
                 f"pixels, the network's stride. Received: shape={shape}"
             )
-
-
-def enlarge(values: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Brings a block's map to the size of the image, by nearest neighbour.
-
-    Pixel i takes the value at floor(i * in / out).
-
-    Args:
-      values: [B, h, w], or [B] for one value per image.
-      size: int32 [2], height and width wanted.
-
-    Returns:
-      float32 [B, H, W, 1].
-    """
-    values = tf.cast(values, tf.float32)
-    if values.shape.rank == 1:
-        values = values[:, tf.newaxis, tf.newaxis]
-    for axis in (1, 2):
-        out = size[axis - 1]
-        index = tf.range(out) * tf.shape(values)[axis] // out
-        values = tf.gather(values, index, axis=axis)
-    return values[..., tf.newaxis]
-
-
-def _per_image(values):
-    """Mean over positions: [B, h, w] -> [B]; [B] stays as it is. Float32."""
-    values = tf.cast(values, tf.float32)
-    return values if values.shape.rank == 1 else tf.reduce_mean(values, axis=[1, 2])
 
 
 def _real(name, value, what, allowed):

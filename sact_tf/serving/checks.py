@@ -121,58 +121,6 @@ def halting_bias_per_image(halting_bias: tf.Tensor, batch_size: tf.Tensor) -> tf
         return flat + tf.zeros([batch_size])
 
 
-def for_each_halting_bias(
-    function: Callable, images: tf.Tensor, halting_bias: tf.Tensor
-) -> dict[str, tf.Tensor]:
-    """Runs a network on images that may each have another halting bias.
-
-    A network takes one bias for all images, but a server that batches puts the requests
-    of many clients into one call. Images with the same bias run together; usually that
-    is all of them.
-
-    Args:
-      function: maps images [b, ...] and a scalar bias to a dict of tensors [b, ...].
-      images: [B, ...].
-      halting_bias: float32 [B].
-
-    Returns:
-      The dict for all images, in their order.
-    """
-    biases, group = tf.unique(halting_bias)
-
-    def run(number):
-        chosen = tf.boolean_mask(images, group == number)
-        return function(tf.ensure_shape(chosen, images.shape), biases[number])
-
-    # Outside the loop, where TensorFlow optimizes the graph as it does for the network
-    # alone: the usual request is as fast, and has the same bits.
-    first = run(0)
-    arrays = {
-        key: tf.TensorArray(
-            value.dtype,
-            size=tf.size(biases),
-            infer_shape=False,
-            element_shape=[None, *value.shape[1:]],
-        ).write(0, value)
-        for key, value in first.items()
-    }
-
-    def step(number, arrays):
-        outputs = run(number)
-        written = {key: arrays[key].write(number, outputs[key]) for key in arrays}
-        return number + 1, written
-
-    _, arrays = tf.while_loop(
-        lambda number, _: number < tf.size(biases),
-        step,
-        (1, arrays),
-        parallel_iterations=1,
-    )
-    # Results are in the order of the groups; within a group in that of the images.
-    order = tf.argsort(tf.argsort(group, stable=True), stable=True)
-    return {key: tf.gather(array.concat(), order) for key, array in arrays.items()}
-
-
 def _check_batch(images, limits):
     count = tf.shape(images)[0]
     return _require(

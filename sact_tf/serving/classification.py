@@ -1,29 +1,18 @@
 """A classification network as it is served: images in; classes, and their cost, out."""
 
-import pathlib
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-import numpy as np
 import tensorflow as tf
 
 from sact_tf.data import preprocessing
 from sact_tf.models.resnet import FAMILIES, ResNet
-from sact_tf.serving import checks
+from sact_tf.serving import checks, servable
 
 _EVERYTHING = (0.0, 0.0, 1.0, 1.0)
 
 
-class Classifier(tf.Module):
-    """A network with preprocessing before it and names of classes behind it.
-
-    Every signature is a function of `images` and, optionally, `halting_bias`: one
-    number, or one for each image. The signatures:
-
-      serving_default: JPEG or PNG files, strings [B], of any sizes.
-      tensors: decoded images, uint8 [B, H, W, 3].
-      explain: as serving_default, and says where the network spent its time.
-    """
+class Classifier(servable.ImageServable):
+    """A `ResNet` as it is served; see `servable.ImageServable`."""
 
     def __init__(
         self,
@@ -51,8 +40,6 @@ class Classifier(tf.Module):
           ValueError: an argument is out of range, or the labels are not one for each
             class.
         """
-        super().__init__(name="classifier")
-        config = network.get_config()
         stride = FAMILIES[network.family].stride
         if image_size < stride:
             raise ValueError(
@@ -61,59 +48,41 @@ class Classifier(tf.Module):
             )
         if top_k < 1:
             raise ValueError(f"top_k must be at least 1. Received: {top_k}")
+
+        def answer(prepared, halting_bias, explain):
+            images, region = prepared
+            record = network.introspect(images, halting_bias)
+            outputs = self._outputs(record, explain)
+            return {**outputs, "map_region": region} if explain else outputs
+
+        super().__init__(
+            "classifier",
+            network,
+            labels,
+            network.get_config()["num_classes"],
+            limits or checks.Limits(min_side=stride),
+            answer,
+        )
         self.image_size = image_size
-        self.limits = limits or checks.Limits(min_side=stride)
-        self.labels = _checked_labels(labels, config["num_classes"])
         self.top_k = min(top_k, len(self.labels))
         self.block_names = [block.name for block in network.blocks]
+        self.warmup_sizes = [
+            (image_size, image_size),
+            (image_size * 3 // 2, image_size * 2),
+            (image_size * 2, image_size),
+        ]
         self._crop = crop
         self._family = network.family
-        # Only the variables are kept: a tf_keras model would be saved with dozens of
-        # functions that nobody asked for.
-        self._variables = network.variables
-        # A file, so that the export has the label map as an asset; copied from here.
-        self._folder = tempfile.TemporaryDirectory()
-        labels_file = pathlib.Path(self._folder.name) / "labels.txt"
-        text = "".join(f"{label}\n" for label in self.labels)
-        labels_file.write_text(text, encoding="utf-8")
-        self._names = tf.lookup.StaticHashTable(
-            tf.lookup.TextFileInitializer(
-                str(labels_file),
-                tf.int64,
-                tf.lookup.TextFileIndex.LINE_NUMBER,
-                tf.string,
-                tf.lookup.TextFileIndex.WHOLE_LINE,
-            ),
-            default_value="",
-        )
-        self._make_signatures(network)
-
-    @property
-    def signatures(self) -> dict:
-        """The functions to export, by name."""
-        return {
-            "serving_default": self.serving_default,
-            "tensors": self.tensors,
-            "explain": self.explain,
-        }
 
     @property
     def documentation(self) -> dict[str, str]:
         """What the inputs and outputs of all signatures mean, by name."""
         blocks = {
-            f"{name}_ponder_cost_map": f"The same for {name} alone, at its resolution."
+            servable.map_name(name): f"The same for {name} alone, at its resolution."
             for name in self.block_names
         }
-        limits = self.limits
         return {
-            "images": "serving_default and explain: JPEG or PNG files, 1 to "
-            f"{limits.max_batch_size} of them, of any sizes. tensors: decoded images, "
-            "RGB, all of one size. An image has at least "
-            f"{limits.min_side} pixels in both directions and at most "
-            f"{limits.max_pixels} in all.",
-            "halting_bias": "Optional. One number, or one for each image, added to "
-            "every halting logit: above zero the network stops sooner, which costs "
-            "accuracy and saves time; below zero later.",
+            **super().documentation,
             "classes": f"The {self.top_k} most probable classes, best first.",
             "names": "Their names.",
             "probabilities": "Their probabilities.",
@@ -129,94 +98,17 @@ class Classifier(tf.Module):
             "ymax, xmax] as shares of height and width.",
         }
 
-    def warmup_requests(self) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-        """Requests (signature, inputs by name) that exercise all of the graph."""
-        side = self.image_size
-        rng = np.random.default_rng(0)
-        sizes = [(side, side), (side * 3 // 2, side * 2), (side * 2, side)]
-        images = [rng.integers(0, 256, [*size, 3], np.uint8) for size in sizes]
-        jpeg, jpeg_too, png = (
-            encode(image).numpy()
-            for encode, image in zip(
-                (tf.io.encode_jpeg, tf.io.encode_jpeg, tf.io.encode_png),
-                images,
-                strict=True,
-            )
-        )
-        # With a bias for each image, as servers that batch want it.
-        for files in ([jpeg], [jpeg, jpeg_too, png]):
-            inputs = {
-                "images": np.array(files, object),
-                "halting_bias": np.zeros([len(files)], np.float32),
-            }
-            yield "serving_default", inputs
-            yield "explain", inputs
-        for image in images:
-            yield (
-                "tensors",
-                {
-                    "images": image[np.newaxis],
-                    "halting_bias": np.zeros([1], np.float32),
-                },
-            )
-
-    def _make_signatures(self, network):
-        # The network is in no attribute, see above.
-        # Maps that nobody asks for are pruned from the graph.
-        def classify(images, halting_bias):
-            return self._answer(network.introspect(images, halting_bias))
-
-        def explain(images, halting_bias):
-            record = network.introspect(images, halting_bias)
-            total = record["ponder_cost_map"][..., 0]
-            side = self.image_size
-            maps = {"ponder_cost_map": tf.ensure_shape(total, [None, side, side])}
-            for block in record["blocks"]:
-                maps[f"{block['name']}_ponder_cost_map"] = block["ponder_cost"]
-            return {**self._answer(record), **maps}
-
-        default = tf.constant([0.0])
-        bias_spec = tf.TensorSpec(None, tf.float32, "halting_bias")
-        files_spec = tf.TensorSpec([None], tf.string, "images")
-        images_spec = tf.TensorSpec([None, None, None, 3], tf.uint8, "images")
-
-        @tf.function(input_signature=[files_spec, bias_spec], autograph=False)
-        def serving_default(images, halting_bias=default):
-            prepared = checks.map_encoded(
-                self._prepare, images, self.limits, self._prepared_spec
-            )
-            return _run(classify, prepared, halting_bias)
-
-        @tf.function(input_signature=[images_spec, bias_spec], autograph=False)
-        def tensors(images, halting_bias=default):
-            prepared = checks.map_decoded(
-                self._prepare, images, self.limits, self._prepared_spec
-            )
-            return _run(classify, prepared, halting_bias)
-
-        @tf.function(input_signature=[files_spec, bias_spec], autograph=False)
-        def explained(images, halting_bias=default):
-            prepared, region = checks.map_encoded(
-                lambda image: (self._prepare(image), self._region(image)),
-                images,
-                self.limits,
-                (self._prepared_spec, tf.TensorSpec([4], tf.float32)),
-            )
-            answer = _run(explain, prepared, halting_bias)
-            return {**answer, "map_region": region}
-
-        self.serving_default = serving_default
-        self.tensors = tensors
-        self.explain = explained
-
     @property
     def _prepared_spec(self):
-        return tf.TensorSpec([self.image_size, self.image_size, 3], tf.float32)
+        shape = [self.image_size, self.image_size, 3]
+        return tf.TensorSpec(shape, tf.float32), tf.TensorSpec([4], tf.float32)
 
     def _prepare(self, image):
         if self._crop:
-            return preprocessing.EVALUATION[self._family](image, self.image_size)
-        return preprocessing.whole_image(image, self.image_size, self._family)
+            seen = preprocessing.EVALUATION[self._family](image, self.image_size)
+        else:
+            seen = preprocessing.whole_image(image, self.image_size, self._family)
+        return seen, self._region(image)
 
     def _region(self, image):
         if not self._crop or self._family == "cifar":
@@ -231,34 +123,19 @@ class Classifier(tf.Module):
         sides = [rows[0], columns[0], rows[-1] + 1, columns[-1] + 1]
         return tf.cast(tf.stack(sides) / tf.stack([height, width] * 2), tf.float32)
 
-    def _answer(self, record):
+    def _outputs(self, record, explain):
         probabilities, classes = tf.math.top_k(
             tf.nn.softmax(record["logits"]), self.top_k
         )
-        return {
+        outputs = {
             "classes": classes,
-            "names": self._names.lookup(tf.cast(classes, tf.int64)),
+            "names": self._names_of(classes),
             "probabilities": probabilities,
-            "ponder_cost": record["ponder_cost"],
-            "flops": record["flops"],
+            **servable.costs(record, explain),
         }
-
-
-def _run(function, images, halting_bias):
-    biases = checks.halting_bias_per_image(halting_bias, tf.shape(images)[0])
-    return checks.for_each_halting_bias(function, images, biases)
-
-
-def _checked_labels(labels, num_classes):
-    labels = list(map(str, range(num_classes))) if labels is None else list(labels)
-    if len(labels) != num_classes:
-        raise ValueError(
-            f"The network has {num_classes} classes, so it needs as many labels. "
-            f"Received: {len(labels)}"
-        )
-    odd = [label for label in labels if not label or len(label.splitlines()) > 1]
-    if odd:
-        raise ValueError(
-            f"A label must be one line, and not empty. Received: {odd[0]!r}"
-        )
-    return labels
+        if explain:
+            total = outputs["ponder_cost_map"]
+            outputs["ponder_cost_map"] = tf.ensure_shape(
+                total, [None, self.image_size, self.image_size]
+            )
+        return outputs

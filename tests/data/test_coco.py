@@ -96,3 +96,14 @@ def test_results_as_json():
     assert entries == [
         {"image_id": 7, "category_id": 3, "bbox": [2.0, 1.0, 20.0, 10.0], "score": 0.5}
     ]
+
+
+def test_names_of_classes(tmp_path):
+    file, _ = coco_files.write(tmp_path)
+    names = coco.class_names(file, 6)
+    assert names == ["background", "red", "2", "green", "blue", "5"]
+    with pytest.raises(ValueError, match=r"categories up to 4, but .* up to 3"):
+        coco.class_names(file, 4)
+    file.write_text('{"categories": [{"id": 1}]}')
+    with pytest.raises(ValueError, match="is no COCO JSON with categories"):
+        coco.class_names(file, 6)

@@ -58,3 +58,17 @@ def test_normalize_changes_no_size(family):
         np.testing.assert_allclose(ours, IMAGE[None] / 127.5 - 1.0, atol=1e-6)
     else:
         assert abs(float(tf.reduce_mean(ours))) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((480, 640), (600, 800)),
+        ((427, 1000), (437, 1024)),
+        ((1200, 600), (1024, 512)),
+        ((600, 600), (600, 600)),
+    ],
+)
+def test_the_rule_of_faster_r_cnn(size, expected):
+    image = tf.zeros([*size, 3], tf.uint8)
+    assert preprocessing.detection(image, 600, 1024).shape == [*expected, 3]

@@ -91,15 +91,20 @@ def test_padding_gives_no_anchors_and_no_proposals():
     assert eligible.sum(axis=(1, 2, 3)).tolist() == [4 * 5 * 6, 3 * 6 * 6]
 
 
-def test_a_batch_gives_what_single_images_give():
-    detector = tiny.detector()
-    # Scores far from each other, lest rounding change their order.
-    for layer in (detector.box_head.classes, detector.proposal_head.scores):
-        layer.kernel.assign(100 * layer.kernel)
+@pytest.mark.parametrize("adaptivity", ["none", "sact"])
+@pytest.mark.parametrize("shapes", [[(64, 80), (64, 80)], [(64, 70), (39, 80)]])
+def test_a_batch_gives_what_single_images_give(adaptivity, shapes):
+    detector = tiny.decided(tiny.detector(adaptivity))
     pair = images(64, 80, batch=2)
-    together = detector.detect(pair)
-    for index in range(2):
-        alone = detector.detect(pair[index : index + 1])
+    biases = [1.0, 4.0]
+    together = detector.detect(pair, tf.constant(shapes), biases)
+    for index, (height, width) in enumerate(shapes):
+        image = pair[index : index + 1, :height, :width]
+        alone = detector.detect(image, halting_bias=biases[index])
+        for key in ("flops", "ponder_cost"):
+            np.testing.assert_allclose(
+                together["record"][key][index], alone["record"][key][0], rtol=1e-5
+            )
         np.testing.assert_allclose(
             together["boxes"][index], alone["boxes"][0], atol=1e-2
         )

@@ -10,9 +10,9 @@ MASK = np.random.default_rng(1).uniform(size=(2, 5, 7)) < 0.3
 
 def test_residuals_reach_active_positions_only():
     geometry = Dense(tf.constant(FEATURES))
-    geometry.add(lambda: [tf.ones_like(FEATURES)])
+    geometry.add(lambda: [tf.ones_like(FEATURES)], None)
     geometry.halt(tf.constant(MASK))
-    geometry.add(lambda: [tf.ones_like(FEATURES)])
+    geometry.add(lambda: [tf.ones_like(FEATURES)], None)
     expected = FEATURES + 1.0 + MASK[..., np.newaxis]
     np.testing.assert_allclose(geometry.features(1)[0], expected)
     np.testing.assert_allclose(
@@ -23,13 +23,14 @@ def test_residuals_reach_active_positions_only():
 @pytest.mark.parametrize("per_image", [False, True])
 def test_output_is_the_weighted_sum(per_image):
     geometry = Dense(tf.constant(FEATURES), per_image)
-    weights = np.random.default_rng(2).uniform(
-        size=(2, 2) if per_image else (2, 2, 5, 7)
-    )
+    shape = (3, 2) if per_image else (3, 2, 5, 7)
+    weights = np.random.default_rng(2).dirichlet(np.ones(3), shape[1:])
+    weights = np.moveaxis(weights, -1, 0).astype("f")
     expected = 0.0
-    for weight in weights.astype("f"):
-        geometry.accumulate(tf.constant(weight))
+    for index, weight in enumerate(weights):
+        if index:
+            left = tf.constant(weights[index:].sum(axis=0))
+            geometry.add(lambda: [tf.ones_like(FEATURES)], left)
         over_map = weight[:, None, None, None] if per_image else weight[..., None]
         expected = expected + over_map * geometry.features(0)[0]
-        geometry.add(lambda: [tf.ones_like(FEATURES)])
     np.testing.assert_allclose(geometry.leave(), expected, atol=1e-6)

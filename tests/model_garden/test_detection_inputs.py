@@ -24,20 +24,6 @@ def annotated(tmp_path, training=False, **options):
     return detection_inputs.dataset(config, num_classes=5)
 
 
-@pytest.mark.parametrize(
-    ("size", "expected"),
-    [
-        ((480, 640), (600, 800)),
-        ((427, 1000), (437, 1024)),
-        ((1200, 600), (1024, 512)),
-        ((600, 600), (600, 600)),
-    ],
-)
-def test_the_rule_of_faster_r_cnn(size, expected):
-    image = tf.zeros([*size, 3], tf.uint8)
-    assert detection_inputs.resized(image, 600, 1024).shape == [*expected, 3]
-
-
 def test_images_have_their_own_sizes_and_boxes_follow(tmp_path):
     examples = list(annotated(tmp_path))
     assert [images.shape[1:3] for images, _ in examples] == [

@@ -133,6 +133,7 @@ def test_taking_up(trained, data, tmp_path):
     run(params.replace(trainer={"train_steps": 2}), tmp_path, "train")
     first = runs.steps_done(str(tmp_path))
     run(params, tmp_path, "train")
+    assert isinstance(first, int)  # Configs take no other integers.
     assert (first, runs.steps_done(str(tmp_path))) == (2, STEPS)
 
 

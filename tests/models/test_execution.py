@@ -43,45 +43,75 @@ def test_records_are_the_dense_ones(execution, tile_size):
         assert max(spread) > 1
 
 
-@pytest.mark.parametrize("family, units", [("imagenet", (2, 2, 3, 1)), ("cifar", 20)])
-@pytest.mark.parametrize("adaptivity", ["act", "sact"])
-def test_gradients_at_inference_are_the_dense_ones(family, units, adaptivity):
+@pytest.mark.parametrize(
+    "family, adaptivity, execution",
+    [("imagenet", "sact", execution) for execution in SPARSE]
+    + [
+        ("imagenet", "act", "auto"),
+        ("cifar", "act", "auto"),
+        ("cifar", "sact", "auto"),
+    ],
+)
+@pytest.mark.parametrize("training", [False, True])
+def test_gradients_with_fixed_statistics(family, adaptivity, execution, training):
     batch = images(2, 64, 64)[:, : 64 if family == "imagenet" else 16]
     results = []
-    weights = None
-    for execution in ("dense", "auto"):
+    for how in ("dense", execution):
         tf_keras.utils.set_random_seed(0)
         model = sact_tf.ResNet(
             family,
-            units if family == "imagenet" else (2, 2, 2),
+            (2, 2, 3, 1) if family == "imagenet" else (2, 2, 2),
             adaptivity,
             num_classes=5,
             base_channels=4,
-            execution=execution,
+            execution=how,
+            freeze_batch_norm=training,
         )
         spread_halting(model)
-        weights = weights or model.get_weights()
-        model.set_weights(weights)
+        # Training steps often run in loops and have images of one size, both of which
+        # invite TensorFlow's constant folding. At inference it needs unknown sizes.
+        size = batch.shape if training else [None, None, None, 3]
 
-        # Of unknown size: with static shapes TensorFlow's constant folding may fail.
-        @tf.function(
-            input_signature=[tf.TensorSpec([None, None, None, 3])], autograph=False
-        )
+        @tf.function(input_signature=[tf.TensorSpec(size)], autograph=False)
         def step(batch, model=model):
-            with tf.GradientTape() as tape:
-                logits = model(batch, training=False)
-                loss = tf.reduce_sum(logits**2) + tf.add_n(model.losses)
-            return loss, tape.gradient(loss, model.trainable_variables)
+            def once(*_):
+                with tf.GradientTape() as tape:
+                    logits = model(batch, training=training)
+                    loss = tf.reduce_sum(logits**2) + tf.add_n(model.losses)
+                return loss, *tape.gradient(loss, model.trainable_variables)
+
+            if not training:
+                return once()
+            start = [tf.zeros([]), *map(tf.zeros_like, model.trainable_variables)]
+            return tf.while_loop(lambda *_: True, once, start, maximum_iterations=2)
 
         results.append(step(batch))
-    (expected_loss, expected), (loss, actual) = results
+    (expected_loss, *expected), (loss, *actual) = results
     same(loss, expected_loss)
     for value, wanted in zip(actual, expected, strict=True):
         tolerance = 5e-6 + 3e-4 * np.abs(wanted).max()
         np.testing.assert_allclose(value, wanted, rtol=0, atol=tolerance)
 
 
-def test_training_is_computed_everywhere():
+def test_halting_everywhere_in_training():
+    """Nothing is active after the first unit of each block."""
+    results, weights = [], None
+    for execution in ("dense", *SPARSE):
+        model = tiny(execution=execution, freeze_batch_norm=True)
+        if weights:
+            model.set_weights(weights)
+        weights = model.get_weights()
+        with tf.GradientTape() as tape:
+            logits = model(images(), training=True, halting_bias=20.0)
+            loss = tf.reduce_sum(logits**2)
+        kernel = model.root_layer.conv.kernel
+        results.append((logits, tape.gradient(loss, kernel)))
+    for logits, gradient in results[1:]:
+        same(logits, results[0][0])
+        same(gradient, results[0][1], 1e-4)
+
+
+def test_training_with_live_batch_norm_is_computed_everywhere():
     """Statistics cover all positions, and so does what a step changes."""
     dense, sparse = pair("auto")
     batch, labels = images(4), np.array([0, 1, 2, 3])

@@ -9,7 +9,7 @@ from sact_tf.checkpoints.authors import variables_by_authors_name
 from sact_tf.checkpoints.transfer import initialize_from
 from sact_tf.layers.adaptive_blocks import EXECUTIONS
 from sact_tf.layers.halting_scores import SpatialHaltingScore
-from sact_tf.models.resnet import enlarge
+from sact_tf.models.trunk import enlarge
 from tests import golden
 
 

@@ -1,9 +1,3 @@
-import json
-import os
-import pathlib
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -13,10 +7,9 @@ import sact_tf
 from sact_tf.data import preprocessing
 from sact_tf.serving import checks, classification, export, warmup
 from tests.models.test_resnet import spread_halting
-from tests.serving import pictures
+from tests.serving import pictures, stock
 
 SIDE = 64
-STOCK = pathlib.Path(__file__).parent / "stock_reader.py"
 
 
 def network(adaptivity="sact", family="imagenet"):
@@ -128,61 +121,12 @@ def test_other_networks(adaptivity, family):
     np.testing.assert_array_equal(answer["map_region"], [[0, 0, 1, 1]] * 2)
 
 
-def run_stock(*arguments, **variables):
-    """Runs a script in a process that cannot see this repository."""
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    environment |= variables
-    return subprocess.run(
-        [sys.executable, "-I", STOCK, *map(str, arguments)],
-        cwd="/",
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-
-
 def test_bit_equal_in_a_fresh_process(servable, exported, tmp_path):
-    sizes = [(64, 64), (80, 150), (201, 90)]
-    cases, answers = {}, {}
-    for size in sizes:
-        for batch in (1, 7):
-            images = np.stack([pictures.image(*size, seed) for seed in range(batch)])
-            files = np.array([pictures.jpeg(image) for image in images], object)
-            for signature in servable.signatures:
-                inputs = images if signature == "tensors" else files
-                key = f"{signature}-{size[0]}-{batch}"
-                cases[key] = inputs
-                outputs = servable.signatures[signature](tf.constant(inputs))
-                answers |= {f"{key}/{k}": v.numpy() for k, v in outputs.items()}
-    np.savez(tmp_path / "cases.npz", **cases)
-    result = run_stock(exported.folder, tmp_path / "cases.npz", tmp_path / "out.npz")
-    assert result.returncode == 0, result.stderr
-    with np.load(tmp_path / "out.npz", allow_pickle=True) as reloaded:
-        assert set(reloaded) == set(answers) and len(reloaded) == 6 * (5 + 5 + 11)
-        for key, value in answers.items():
-            np.testing.assert_array_equal(reloaded[key], value, key)
+    stock.check_bits(servable, exported.folder, tmp_path)
 
 
 def test_loads_through_the_c_api(servable, exported, tmp_path):
-    image = pictures.image(70, 90)
-    np.save(tmp_path / "image.npy", image[np.newaxis])
-    library = pathlib.Path(tf.sysconfig.get_lib()) / "libtensorflow_cc.so.2"
-    if not library.exists():
-        pytest.skip(f"this TensorFlow has no C library {library.name}")
-    # Which tensors the outputs are is in the SignatureDef, a protocol buffer.
-    outputs = export.meta_graph(exported.folder).signature_def["tensors"].outputs
-    names = json.dumps([outputs[key].name for key in ("ponder_cost", "flops")])
-    result = run_stock(
-        *("--c_library", library, exported.folder, tmp_path / "image.npy"),
-        OUTPUTS=names,
-    )
-    assert result.returncode == 0, result.stderr
-    answer = servable.tensors(image[np.newaxis])
-    assert json.loads(result.stdout) == [
-        float(answer["ponder_cost"][0]),
-        int(answer["flops"][0]),
-    ]
+    stock.check_c_api(servable, exported.folder, tmp_path)
 
 
 def test_what_is_written(servable, exported):

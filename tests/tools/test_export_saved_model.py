@@ -3,10 +3,14 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+from official.modeling import hyperparams
 
 import sact_tf
 from sact_tf.checkpoints import authors
-from sact_tf.model_garden import runs
+from sact_tf.data import image_files, preprocessing
+from sact_tf.model_garden import detectors, runs
+from tests.detection import coco_files
+from tests.model_garden.test_detection_tasks import experiment
 from tests.models.test_resnet import spread_halting
 from tests.serving import pictures
 from tests.serving.loopback_server import Server
@@ -90,7 +94,19 @@ def test_from_a_network_to_drawn_answers(network, photographs, tool, tmp_path):
         assert code == 0
         rows = json.loads(out)
         assert [(row["clients"], row["requests"]) for row in rows] == [(1, 6), (2, 6)]
-        for row in rows:
+        other = server.grpc.replace("127.0.0.1", "localhost")
+        code, out, _ = tool(
+            serving_load, *load, "--server", other, "--clients", 1, "--rounds", 4
+        )
+        assert code == 0
+        turns = json.loads(out)
+        assert [(row["server"], row["requests"]) for row in turns] == [
+            (load[1], 6),
+            (other, 6),
+        ]
+        speeds = [row["images_per_second"] for row in turns]
+        assert [row["ratio"] for row in turns] == [1.0, speeds[1] / speeds[0]]
+        for row in rows + turns:
             assert 0 < row["50 %"] <= row["99 %"] < 60
             assert row["images_per_second"] > 0
 
@@ -132,6 +148,62 @@ def test_a_run_of_the_trainer(tool, tmp_path):
     np.testing.assert_allclose(answer["ponder_cost"], record["ponder_cost"], rtol=1e-5)
 
 
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory):
+    """What a run of the trainer leaves: params.yaml and a checkpoint."""
+    params = experiment(coco_files.write(tmp_path_factory.mktemp("data")))
+    folder = tmp_path_factory.mktemp("detector")
+    hyperparams.save_params_dict_to_yaml(params, str(folder / "params.yaml"))
+    built = detectors.build(params.task.model)
+    spread_halting(built.detector.extractor)
+    tf.train.Checkpoint(model=built.detector).save(str(folder / "ckpt"))
+    return folder
+
+
+def test_from_a_detector_to_drawn_answers(detector, photographs, tool, tmp_path):
+    (photographs / "2.png").unlink()  # Too small.
+    served = tmp_path / "served"
+    flags = ["--model", detector, "--output", served]
+    code, out, _ = tool(export_saved_model, *flags, "--json")
+    assert code == 0
+    labels = (served / "sact" / "1" / "assets" / "labels.txt").read_text()
+    # Those of the data; ids without a category are numbers.
+    assert labels.split() == ["background", "red", "2", "green", "blue"]
+
+    run = detectors.load(detector)
+    with Server("sact", served / "sact") as server:
+        ask = ["--server", server.grpc, photographs]
+        code, out, _ = tool(serving_client, *ask, "--json", "--halting_bias", 1)
+        assert code == 0
+        for answer in json.loads(out):
+            pixels = image_files.read(answer["image"])
+            seen = preprocessing.detection(pixels, 64, 96)
+            found = run.built.detector.detect(seen[tf.newaxis], halting_bias=1.0)
+            count = int(found["count"][0])
+            assert len(answer["boxes"]) == answer["num_detections"] == count > 0
+            scale = np.tile(np.divide(seen.shape[:2], pixels.shape[:2]), 2)
+            boxes = found["boxes"][0, :count] / scale
+            np.testing.assert_allclose(answer["boxes"], boxes, atol=1e-3)
+            assert answer["flops"] == found["record"]["flops"][0]
+        drawn = tmp_path / "drawn"
+        ask = [*ask, "--explain", "--output", drawn, "--score", 0]
+        code, out, _ = tool(serving_client, *ask)
+        assert code == 0 and "ponder cost" in out
+        assert {path.name for path in drawn.iterdir()} == {"0000_0.png", "0001_1.png"}
+        code, out, _ = tool(
+            serving_client, "--server", server.grpc, photographs, "--score", 1.1
+        )
+        assert code == 0 and ": nothing; ponder cost" in out
+
+    for arguments, message in (
+        (["--top_k", 3], "is a detector, which knows no --top_k"),
+        (["--shorter_side", 200], "not above longer_side. Received: 200, 96"),
+        (["--labels", detector / "params.yaml"], "needs as many labels"),
+    ):
+        code, _, err = tool(export_saved_model, *flags, *arguments)
+        assert code == 2 and message in err.splitlines()[-1]
+
+
 def test_bad_input(network, tool, tmp_path):
     flags = ["--output", tmp_path / "served", "--model"]
     for arguments, message in (
@@ -141,11 +213,20 @@ def test_bad_input(network, tool, tmp_path):
         ([network, "--name", "a/b"], "The name of a model"),
         ([network, "--image_size", 3], "image_size must be at least 4"),
         ([network, "--max_batch_size", 0], "max_batch_size must be at least 1"),
+        ([network, "--longer_side", 9], "network, which knows no --longer_side"),
     ):
         code, _, err = tool(export_saved_model, *flags, *arguments)
         assert code == 2 and message in err.splitlines()[-1]
     assert not (tmp_path / "served").exists()
     code, _, err = tool(serving_client, "x.png", "--server", "nowhere")
     assert code == 2 and "no file, folder or match of x.png" in err
+    load = ["x.png", "--server", "a:1", "--requests", 2]
+    for arguments, message in (
+        ([], "no file, folder or match of x.png"),
+        (["--rounds", 3], "--rounds must be at least 1 and not above --requests"),
+        (["--clients", 1, 0], "--clients must be at least 1"),
+    ):
+        code, _, err = tool(serving_load, *load, *arguments)
+        assert code == 2 and message in err
     code, _, err = tool(serving_client, "x", "--server", "a:1", "--output", "b")
     assert code == 2 and "--explain" in err
