@@ -127,8 +127,12 @@ class DetectionTask(base_task.Task):
 
     def train_step(self, inputs, model, optimizer, metrics=None) -> dict:
         """One step of gradient descent."""
-        images, labels = inputs
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        size = self.task_config.train_data.global_batch_size // replicas
+        # Asynchronous workers' iterators forget it, and sampling must know.
+        images, labels = tf.nest.map_structure(
+            lambda value: tf.ensure_shape(value, [size, *value.shape[1:]]), inputs
+        )
         with tf.GradientTape() as tape:
             outputs = model(
                 images,

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import tensorflow as tf
 import yaml
 from official.core import config_definitions as cfg
-from official.core import train_utils
 
 from sact_tf.model_garden import backbones, configs, inputs
 from sact_tf.models.resnet import ResNet
 
 _PARAMS = "params.yaml"
+_GLOBAL_STEP = "global_step/.ATTRIBUTES/VARIABLE_VALUE"
 
 
 @dataclass(frozen=True)
@@ -140,4 +140,6 @@ def steps_done(folder: str | None) -> int:
     latest = folder and tf.train.latest_checkpoint(folder)
     if not latest:
         return 0
-    return int(train_utils.read_global_step_from_checkpoint(latest))
+    # Not with the Garden's function, which makes a variable: in data sets of parameter
+    # servers' workers there may be none.
+    return int(tf.train.load_variable(latest, _GLOBAL_STEP))

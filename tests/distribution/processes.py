@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import subprocess
 import sys
 import time
@@ -48,6 +49,7 @@ class Processes:
                         "TF_CONFIG": config,
                         "TF_NUM_INTRAOP_THREADS": "1",
                         "PYTHONUNBUFFERED": "1",
+                        "PYTHONPATH": str(pathlib.Path(__file__).parents[2]),
                     },
                     stdout=log,
                     stderr=subprocess.STDOUT,

@@ -33,7 +33,7 @@ SYNCHRONOUS = textwrap.dedent(
             family="cifar", units=(1, 2, 1), num_classes=10, base_channels=4
         )
         model.compile(
-            tf_keras.optimizers.SGD(0.05, momentum=0.9),
+            tf_keras.optimizers.SGD(0.001, momentum=0.9),
             tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         )
     training.fit(

@@ -34,8 +34,8 @@ DETECTOR = {
         "model": {
             **MODEL,
             "num_classes": 11,
-            "num_sampled": 32,  # All proposals and boxes: nothing is left to chance.
-            "backbone": {"sact_resnet": {**NETWORK, "freeze_batch_norm": False}},
+            "num_sampled": 24,  # All proposals and boxes: nothing is left to chance.
+            "backbone": {"sact_resnet": NETWORK},
         },
         "train_data": {"global_batch_size": 4, "image_size": 64},
         "validation_data": {
@@ -58,6 +58,13 @@ def intervals(steps, every):
             "summary_interval": every,
             "checkpoint_interval": every,
             "validation_interval": steps,
+            # Slow, so that rounding does not grow into another course.
+            "optimizer_config": {
+                "learning_rate": {
+                    "type": "constant",
+                    "constant": {"learning_rate": 1e-3},
+                }
+            },
         }
     }
 
