@@ -158,7 +158,9 @@ def test_score_of_one_cuts_the_plain_network_there(adaptivity, stop):
     np.testing.assert_allclose(cut["logits"], whole["logits"], atol=1e-5)
     for block, other in zip(cut["blocks"], whole["blocks"], strict=True):
         assert np.all(block["num_units"].numpy() == stop)
-        np.testing.assert_allclose(block["output"], other["output"], atol=1e-5)
+        np.testing.assert_allclose(
+            block["output"], other["output"], rtol=1e-5, atol=1e-5
+        )
 
 
 def test_later_units_do_not_touch_positions_that_have_halted():
