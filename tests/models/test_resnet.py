@@ -316,10 +316,10 @@ def test_tau_makes_training_halt_sooner():
     costs = []
     for tau in (0.0, 5.0):
         tf_keras.utils.set_random_seed(0)
-        model = compiled(spread_halting(tiny(tau=tau)))
+        model = compiled(tiny(tau=tau))
         model.fit(data(), epochs=4, verbose=0)
         costs.append(float(tf.reduce_mean(model.introspect(images(8))["ponder_cost"])))
-    assert costs[1] < costs[0]
+    assert costs[1] < costs[0] - 0.05
 
 
 def test_frozen_batch_norm_stays_and_uses_moving_statistics():
