@@ -2,15 +2,15 @@
 PYTHON ?= python3.11
 VENV := .venv
 RUN := $(VENV)/bin/python
-OUTPUT ?= demo_output
 
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo demo-detection test lint format clean
 
 help:
-	@echo "make demo    set up, train on the embedded data, evaluate, draw, export"
-	@echo "make test    set up, check style, run the tests"
-	@echo "make format  bring the code into shape"
-	@echo "make clean   remove the environment (not demo_output)"
+	@echo "make demo            set up, train on the embedded data, evaluate, draw, export"
+	@echo "make demo-detection  the same with a detector: train, evaluate, draw"
+	@echo "make test            set up, check style, run the tests"
+	@echo "make format          bring the code into shape"
+	@echo "make clean           remove the environment (not the demos' output)"
 
 setup: $(VENV)/installed
 
@@ -23,7 +23,10 @@ $(VENV)/installed: requirements.txt
 	touch $@
 
 demo: setup
-	$(RUN) -m tools.demo --output $(OUTPUT)
+	$(RUN) -m tools.demo$(if $(OUTPUT), --output $(OUTPUT))
+
+demo-detection: setup
+	$(RUN) -m tools.demo_detection$(if $(OUTPUT), --output $(OUTPUT))
 
 lint: setup
 	$(RUN) -m ruff check .

@@ -1,6 +1,9 @@
 """What all command lines share: flags, and what is wrong in one line."""
 
 import argparse
+import contextlib
+import json
+import pathlib
 import re
 import sys
 from collections.abc import Callable
@@ -15,6 +18,41 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def run_demo(
+    name: str,
+    description: str,
+    output: str,
+    demo: Callable[[pathlib.Path, bool], dict],
+) -> None:
+    """The command line of a demo.
+
+    Args:
+      name: of the tool.
+      description: of the tool.
+      output: the folder it writes into, if none is given.
+      demo: takes the folder, and whether it is to take seconds instead of minutes;
+        returns what --json prints.
+    """
+    flags_of = parser(name, description)
+    flags_of.add_argument(
+        "--output", type=pathlib.Path, default=output, help="output folder"
+    )
+    flags_of.add_argument(
+        "--quick",
+        action="store_true",
+        help="seconds instead of minutes; the numbers mean nothing",
+    )
+    flags_of.add_argument(
+        "--json", action="store_true", help="print the result as JSON"
+    )
+    flags = flags_of.parse_args()
+    # With --json, standard output is for machines, and progress goes elsewhere.
+    with contextlib.redirect_stdout(sys.stderr if flags.json else sys.stdout):
+        result = demo(flags.output, flags.quick)
+    if flags.json:
+        print(json.dumps(result, indent=1))
 
 
 def run(main: Callable[[], None]) -> None:

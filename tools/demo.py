@@ -6,9 +6,7 @@ plain network of about SACT's FLOPs. What is there already is used again, and wh
 interrupted goes on.
 """
 
-import contextlib
 import functools
-import json
 import pathlib
 import sys
 import time
@@ -74,24 +72,12 @@ HALTING_BIASES = (-4.0, -2.0, 0.0, 2.0, 4.0)
 
 def main() -> None:
     """Parses the flags and runs the demo."""
-    parser = command_line.parser("demo", __doc__)
-    parser.add_argument(
-        "--output", type=pathlib.Path, default="demo_output", help="output folder"
+    command_line.run_demo(
+        "demo",
+        __doc__,
+        "demo_output",
+        lambda output, quick: run(QUICK if quick else Recipe(), output),
     )
-    parser.add_argument(
-        "--quick",
-        action="store_true",
-        help="seconds instead of minutes; the numbers mean nothing",
-    )
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    flags = parser.parse_args()
-    recipe = QUICK if flags.quick else Recipe()
-    # With --json, standard output is for machines, and progress goes elsewhere.
-    talk = sys.stderr if flags.json else sys.stdout
-    with contextlib.redirect_stdout(talk):
-        result = run(recipe, flags.output)
-    if flags.json:
-        print(json.dumps(result, indent=1))
 
 
 def run(recipe: Recipe, output: pathlib.Path) -> dict:

@@ -24,7 +24,7 @@ from sact_tf import folders
 from sact_tf.data import coco
 from sact_tf.detection import costs
 from sact_tf.evaluation import detection
-from sact_tf.model_garden import detection_configs, detection_inputs, detectors
+from sact_tf.model_garden import detection_configs, detectors
 from sact_tf.model_garden.backbones import SACTResNetBackbone
 from sact_tf.models.imagenet import FAMILY
 from tools import command_line
@@ -155,20 +155,18 @@ def _rows(flags):
 
 def _batches(run, flags):
     """Images one by one, and their labels."""
-    data = run.task.validation_data
+    data = None
     if flags.annotations:
+        theirs = run.task.validation_data
         sides = {
-            side: getattr(data, side)
+            side: getattr(theirs, side)
             for side in ("shorter_side", "longer_side")
-            if hasattr(data, side)
+            if hasattr(theirs, side)
         }
         data = detection_configs.DetectionData(
             annotation_file=flags.annotations, image_dir=flags.images, **sides
         )
-    data = data.replace(is_training=False, drop_remainder=False, global_batch_size=1)
-    batches = detection_inputs.dataset(
-        data, num_classes=run.task.model.num_classes, field="task.validation_data"
-    )
+    batches = run.labelled_images(data)
     return batches.take(flags.num_images) if flags.num_images else batches
 
 
@@ -190,14 +188,12 @@ def _evaluate(run, name, store, flags):
         leave=False,
     )
     for images, labels in bar:
-        shapes = labels["image_shapes"]
-        found = detector.detect(images, shapes, flags.halting_bias)
-        truth = {key: value[0].numpy() for key, value in labels["groundtruths"].items()}
-        evaluation.add(
-            truth,
-            found,
-            scale=labels["image_info"][0, 2].numpy(),
-            reference_flops=costs.plain_flops(detector.extractor, shapes, units)[0],
+        evaluation.detect(
+            detector,
+            images,
+            labels,
+            reference_units=units,
+            halting_bias=flags.halting_bias,
         )
         if store and time.monotonic() - saved > _SAVE_EVERY:
             folders.write_json(store, evaluation.state())

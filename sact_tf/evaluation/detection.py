@@ -10,6 +10,8 @@ from pycocotools import coco as pycoco
 from pycocotools import cocoeval
 
 from sact_tf.data import coco
+from sact_tf.detection import costs
+from sact_tf.detection.faster_rcnn import FasterRCNN
 
 #: COCO's twelve, in the order of pycocotools.
 METRICS = (
@@ -72,6 +74,39 @@ class Evaluation:
         """Everything there is to know, for JSON."""
         return {name: list(entries) for name, entries in self._state.items()}
 
+    def detect(
+        self,
+        detector: FasterRCNN,
+        images,
+        labels: dict,
+        *,
+        reference_units: Sequence[int],
+        halting_bias: float = 0.0,
+    ) -> dict:
+        """Detects objects in an image, and counts it.
+
+        Args:
+          detector: the detector.
+          images: float [1, H, W, 3].
+          labels: as sact_tf.model_garden.detection_inputs has them.
+          reference_units: residual units of the plain feature extractor to compare
+            with.
+          halting_bias: see `FasterRCNN.call`.
+
+        Returns:
+          What `FasterRCNN.detect` gave.
+        """
+        shapes = labels["image_shapes"]
+        found = detector.detect(images, shapes, halting_bias)
+        reference = costs.plain_flops(detector.extractor, shapes, reference_units)
+        self.add(
+            {key: value[0].numpy() for key, value in labels["groundtruths"].items()},
+            found,
+            scale=labels["image_info"][0, 2].numpy(),
+            reference_flops=int(reference[0]),
+        )
+        return found
+
     def add(self, truth: dict, found: dict, *, scale, reference_flops: int) -> None:
         """Counts one image.
 
@@ -125,7 +160,7 @@ class Evaluation:
         """
         if not self.num_images:
             raise ValueError("There are no images to evaluate: the data set is empty.")
-        costs = {
+        spent = {
             key: np.array([cost[key] for cost in self._state["costs"]], np.float64)
             for key in ("flops", "share", "reference_flops", "ponder_cost")
         }
@@ -134,12 +169,12 @@ class Evaluation:
             metrics=coco_metrics(
                 self._state["images"], self._state["objects"], self._state["detections"]
             ),
-            flops=costs["flops"].mean(),
-            flops_std=costs["flops"].std(),
-            share=costs["share"].mean(),
-            share_std=costs["share"].std(),
-            reference_flops=costs["reference_flops"].mean(),
-            ponder_cost=costs["ponder_cost"].mean(),
+            flops=spent["flops"].mean(),
+            flops_std=spent["flops"].std(),
+            share=spent["share"].mean(),
+            share_std=spent["share"].std(),
+            reference_flops=spent["reference_flops"].mean(),
+            ponder_cost=spent["ponder_cost"].mean(),
             num_images=self.num_images,
             seconds=seconds or {},
         )

@@ -16,6 +16,7 @@ of the largest, with zeros.
 """
 
 import tensorflow as tf
+from absl import logging
 from official.core import config_definitions as cfg
 from official.vision.dataloaders import tf_example_decoder, tfds_detection_decoders
 from official.vision.ops import preprocess_ops
@@ -185,6 +186,12 @@ def _annotated(config, num_classes, context, field):
         coco.check_images(annotations)
     except (OSError, ValueError) as error:
         raise ValueError(f"{field}: {error}") from error
+    if annotations.num_dropped:
+        logging.warning(
+            "%s: %d boxes have no area within their images and are left out.",
+            field,
+            annotations.num_dropped,
+        )
     if annotations.num_classes > num_classes:
         raise ValueError(
             f"task.model.num_classes must be {annotations.num_classes} or more for the "

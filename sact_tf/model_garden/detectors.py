@@ -3,11 +3,19 @@
 import dataclasses
 import os
 
+import tensorflow as tf
+from official.core import config_definitions as cfg
+
 from sact_tf.checkpoints import authors, files
 from sact_tf.checkpoints.transfer import initialize_from
 from sact_tf.detection import heads
 from sact_tf.detection.faster_rcnn import FasterRCNN, Settings
-from sact_tf.model_garden import backbones, detection_configs, runs
+from sact_tf.model_garden import (
+    backbones,
+    detection_configs,
+    detection_inputs,
+    runs,
+)
 from sact_tf.models.imagenet import FAMILY
 from sact_tf.models.resnet import ResNet
 
@@ -56,6 +64,11 @@ def build(config: detection_configs.DetectionModel, weight_decay: float = 0.0) -
         raise ValueError(
             f"{field}.head_stride must be 1 or 2. Received: {config.head_stride}"
         )
+    if config.num_sampled > config.num_proposals:
+        raise ValueError(
+            f"{field}.num_sampled cannot be more than {field}.num_proposals. Received: "
+            f"{config.num_sampled} of {config.num_proposals}"
+        )
     settings = Settings(
         **{
             option.name: getattr(config, option.name)
@@ -103,6 +116,22 @@ class Run:
     checkpoint: str
     task: detection_configs.DetectionTask
     built: Built
+
+    def labelled_images(self, data: cfg.DataConfig | None = None) -> tf.data.Dataset:
+        """Images one by one, with labels, for an evaluation.
+
+        Args:
+          data: config of the data; that of the run's validation by default.
+
+        Returns:
+          See `detection_inputs`.
+        """
+        data = (data or self.task.validation_data).replace(
+            is_training=False, drop_remainder=False, global_batch_size=1
+        )
+        return detection_inputs.dataset(
+            data, num_classes=self.task.model.num_classes, field="task.validation_data"
+        )
 
 
 def is_run(path: str | os.PathLike) -> bool:

@@ -1,12 +1,16 @@
-"""What a run of the Model Garden leaves behind: its network and its data, again."""
+"""Runs of the Model Garden, and what they leave behind: the network and the data."""
 
 import functools
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import tensorflow as tf
+import tf_keras
 import yaml
 from official.core import config_definitions as cfg
+from official.core import task_factory, train_lib
+from official.vision.utils import summary_manager
 
 from sact_tf.model_garden import backbones, configs, inputs
 from sact_tf.models.resnet import ResNet
@@ -56,6 +60,47 @@ class Run:
             image_size=self.model.input_size[0],
             field="task.validation_data",
         )
+
+
+def train(
+    params: cfg.ExperimentConfig,
+    folder: str | os.PathLike,
+    mode: str = "train",
+    *,
+    strategy: tf.distribute.Strategy | None = None,
+    actions: Sequence[Callable[[dict], None]] = (),
+) -> tf_keras.Model:
+    """What tools.train does, within a process: a run that was stopped goes on.
+
+    Args:
+      params: the experiment.
+      folder: of the run.
+      mode: "train" or "train_and_eval".
+      strategy: where to train; on the first CPU by default.
+      actions: called with the losses and metrics after every `steps_per_loop` steps.
+
+    Returns:
+      The trained model.
+    """
+    folder = os.fspath(folder)
+    # The Garden leaves there the variable of the last run of this process.
+    tf.summary.experimental.set_step(None)
+    train_utils.serialize_config(params, folder)
+    strategy = strategy or tf.distribute.OneDeviceStrategy("cpu:0")
+    with strategy.scope():
+        task = task_factory.get_task(params.task, logging_dir=folder)
+    model, _ = train_lib.run_experiment(
+        strategy,
+        task,
+        mode,
+        params,
+        folder,
+        train_actions=list(actions),
+        eval_summary_manager=summary_manager.maybe_build_eval_summary_manager(
+            params, folder
+        ),
+    )
+    return model
 
 
 def load(path: str | os.PathLike) -> Run:

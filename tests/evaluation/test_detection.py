@@ -83,6 +83,17 @@ def test_no_detections_at_all():
         detection.Evaluation().row("nothing")
 
 
+def test_no_objects_at_all():
+    evaluation = detection.Evaluation()
+    evaluation.add(
+        truth(1, [], []),
+        found([[0, 0, 9, 9]], [0.9], [1]),
+        scale=[1.0, 1.0],
+        reference_flops=100,
+    )
+    assert set(evaluation.row("none").metrics.values()) == {-1.0}
+
+
 def test_put_aside_and_taken_up():
     whole, parts = detection.Evaluation(), detection.Evaluation()
     for number in range(4):

@@ -200,3 +200,40 @@ def test_messages(tmp_path):
     complain(r"F: 1 of 4 images .*000010.png \(corrupt\)", **both)
     config = detection_configs.DetectionScenes(is_training=False)
     assert detection_inputs.dataset(config, num_classes=3)
+
+
+def test_records_with_classes_that_the_detector_does_not_have(
+    tmp_path, monkeypatch, capsys
+):
+    file, folder = coco_files.write(tmp_path)
+    arguments = ["--annotations", file, "--images", folder]
+    arguments += ["--output", tmp_path / "train"]
+    assert call(monkeypatch, capsys, coco_to_tfrecord, *arguments)[0] == 0
+    config = detection_configs.DetectionData(
+        input_path=str(tmp_path / "train-*"), is_training=False, **SMALL
+    )
+    # What is wrong and what it should be are said with the classes between them.
+    with pytest.raises(tf.errors.InvalidArgumentError, match="data have classes") as e:
+        list(detection_inputs.dataset(config, num_classes=3))
+    assert "1 to 2; see task.model.num_classes" in str(e.value)
+
+
+def test_no_boxes_at_all(tmp_path):
+    file, folder = coco_files.write(tmp_path, annotations=[])
+    config = detection_configs.DetectionData(
+        annotation_file=str(file), image_dir=str(folder), **SMALL
+    )
+    for _, labels in detection_inputs.dataset(config, num_classes=5).take(2):
+        assert (labels["boxes"].numpy() == -1).all()
+        assert (labels["classes"].numpy() == -1).all()
+
+
+def test_boxes_beyond_their_images_are_counted(tmp_path, caplog):
+    beyond = [coco_files.box(10, 1, 500, 5, 10, 10), coco_files.box(10, 1, 5, 5, 9, 9)]
+    file, folder = coco_files.write(tmp_path, annotations=beyond)
+    config = detection_configs.DetectionData(
+        annotation_file=str(file), image_dir=str(folder), **SMALL
+    )
+    with caplog.at_level("WARNING"):
+        detection_inputs.dataset(config, num_classes=5, field="F")
+    assert "F: 1 boxes have no area within their images" in caplog.text

@@ -341,6 +341,21 @@ def test_one_trace_for_images_of_many_sizes(data):
     assert len(sizes) >= 2 and len(traces) == 1
 
 
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda path: path.unlink(), "1 of 4 images .* are not in .*: 000020.png"),
+        (lambda path: path.write_bytes(b"?"), r"1 of 4 .*: 000020.png \(corrupt\)"),
+    ],
+)
+def test_missing_and_corrupt_images_end_a_training(tmp_path, spoil, message):
+    spoilt = coco_files.write(tmp_path / "data")
+    spoil(spoilt[1] / "000020.png")
+    with pytest.raises(ValueError, match=f"task.train_data: .*{message}"):
+        run(experiment(spoilt), tmp_path / "run", "train")
+    assert not list(tmp_path.glob("run/ckpt*"))
+
+
 def test_messages(data, tmp_path, trained):
     params = experiment(data)
 
@@ -350,6 +365,7 @@ def test_messages(data, tmp_path, trained):
 
     complain("num_classes counts the background", num_classes=1)
     complain("head_stride must be 1 or 2", head_stride=3)
+    complain("num_sampled cannot be more.*21 of 20", num_sampled=21)
     complain("family 'imagenet'", backbone={"sact_resnet": {"family": "cifar"}})
     complain("num_blocks=3", backbone={"sact_resnet": {"num_blocks": None}})
     complain("must be 'sact_resnet'", backbone={"type": "resnet"})

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from official.core import task_factory, train_lib, train_utils
-from official.vision.utils import summary_manager
+from official.core import task_factory
 from tensorboard.backend.event_processing import event_accumulator
 
 from sact_tf.model_garden import configs, experiments, runs
@@ -47,23 +46,7 @@ def experiment(**backbone):
 
 
 def run(params, folder, mode="train_and_eval", strategy=None):
-    """What tools.train does, without its process."""
-    tf.summary.experimental.set_step(None)  # As in a new process.
-    train_utils.serialize_config(params, str(folder))
-    strategy = strategy or tf.distribute.OneDeviceStrategy("cpu:0")
-    with strategy.scope():
-        task = task_factory.get_task(params.task, logging_dir=str(folder))
-    model, _ = train_lib.run_experiment(
-        strategy,
-        task,
-        mode,
-        params,
-        str(folder),
-        eval_summary_manager=summary_manager.maybe_build_eval_summary_manager(
-            params, str(folder)
-        ),
-    )
-    return model
+    return runs.train(params, folder, mode, strategy=strategy)
 
 
 def summaries(folder, part):

@@ -158,7 +158,9 @@ def test_score_of_one_cuts_the_plain_network_there(adaptivity, stop):
     np.testing.assert_allclose(cut["logits"], whole["logits"], atol=1e-5)
     for block, other in zip(cut["blocks"], whole["blocks"], strict=True):
         assert np.all(block["num_units"].numpy() == stop)
-        np.testing.assert_allclose(block["output"], other["output"], atol=1e-5)
+        np.testing.assert_allclose(
+            block["output"], other["output"], rtol=1e-5, atol=1e-5
+        )
 
 
 def test_later_units_do_not_touch_positions_that_have_halted():
@@ -314,10 +316,10 @@ def test_tau_makes_training_halt_sooner():
     costs = []
     for tau in (0.0, 5.0):
         tf_keras.utils.set_random_seed(0)
-        model = compiled(spread_halting(tiny(tau=tau)))
+        model = compiled(tiny(tau=tau))
         model.fit(data(), epochs=4, verbose=0)
         costs.append(float(tf.reduce_mean(model.introspect(images(8))["ponder_cost"])))
-    assert costs[1] < costs[0]
+    assert costs[1] < costs[0] - 0.05
 
 
 def test_frozen_batch_norm_stays_and_uses_moving_statistics():

@@ -1,9 +1,15 @@
 import json
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
+from sact_tf.model_garden import detectors, runs
 from tests.detection import coco_files
 from tests.model_garden.test_detection_tasks import experiment
 from tests.model_garden.test_tasks import run, summaries
@@ -123,3 +129,39 @@ def test_messages(trained, data, tmp_path, monkeypatch, capsys):
         *(data[1], "--model", trained, "--output", tmp_path / "a"),
         *("--annotations", trained / "params.yaml"),
     )
+
+
+def test_a_training_that_was_killed_goes_on(data, tmp_path):
+    folder = tmp_path / "run"
+    params = experiment(data)
+    params.override({"trainer": {"train_steps": 1000, "checkpoint_interval": 2}})
+    (tmp_path / "long.yaml").write_text(yaml.safe_dump(params.as_dict()))
+    command = [sys.executable, "-m", "tools.train", "--mode=train"]
+    command += ["--experiment=sact_fasterrcnn_coco", f"--model_dir={folder}"]
+    with open(tmp_path / "log.txt", "w") as log:
+        process = subprocess.Popen(
+            [*command, f"--config_file={tmp_path / 'long.yaml'}"],
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            while process.poll() is None and runs.steps_done(str(folder)) < 2:
+                time.sleep(0.2)
+        finally:
+            process.kill()
+            process.wait()
+    assert process.returncode == -signal.SIGKILL, (tmp_path / "log.txt").read_text()
+    done = runs.steps_done(str(folder))
+    assert 2 <= done < 1000
+    params.override({"trainer": {"train_steps": done + 2}})
+    (tmp_path / "rest.yaml").write_text(yaml.safe_dump(params.as_dict()))
+    result = subprocess.run(
+        [*command, f"--config_file={tmp_path / 'rest.yaml'}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert f"restored from checkpoint: {folder}/ckpt-{done}" in result.stdout
+    assert runs.steps_done(str(folder)) == done + 2
+    detectors.load(folder)
