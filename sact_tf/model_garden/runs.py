@@ -9,7 +9,7 @@ import tensorflow as tf
 import tf_keras
 import yaml
 from official.core import config_definitions as cfg
-from official.core import task_factory, train_lib
+from official.core import task_factory, train_lib, train_utils
 from official.vision.utils import summary_manager
 
 from sact_tf.model_garden import backbones, configs, inputs
