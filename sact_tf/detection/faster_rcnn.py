@@ -137,7 +137,7 @@ class FasterRCNN(tf_keras.Model):
               and blocks (see sact_tf.layers.adaptive_blocks).
 
         Raises:
-          ValueError: no boxes or classes to train on.
+          ValueError: no boxes or classes to train on, or fewer than `num_sampled`.
         """
         if training and (boxes is None or classes is None):
             raise ValueError("Training takes boxes and classes of the objects.")
@@ -276,6 +276,12 @@ class FasterRCNN(tf_keras.Model):
 
     def _sampled(self, proposals, boxes, classes):
         """Regions [B, N, 4] to train the second stage on, and what it should say."""
+        available = self.settings.num_proposals + (boxes.shape[1] or 0)
+        if self.settings.num_sampled > available:
+            raise ValueError(
+                "num_sampled cannot be more than num_proposals and the boxes of an "
+                f"image. Received: {self.settings.num_sampled} of {available}"
+            )
         # The sampler leaves out boxes of -1, unless there are too few others.
         regions = tf.where(proposals.valid[..., tf.newaxis], proposals.boxes, -1.0)
         classes = tf.cast(classes, tf.int32)

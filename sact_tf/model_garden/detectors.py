@@ -64,11 +64,6 @@ def build(config: detection_configs.DetectionModel, weight_decay: float = 0.0) -
         raise ValueError(
             f"{field}.head_stride must be 1 or 2. Received: {config.head_stride}"
         )
-    if config.num_sampled > config.num_proposals:
-        raise ValueError(
-            f"{field}.num_sampled cannot be more than {field}.num_proposals. Received: "
-            f"{config.num_sampled} of {config.num_proposals}"
-        )
     settings = Settings(
         **{
             option.name: getattr(config, option.name)

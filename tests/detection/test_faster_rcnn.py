@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -70,6 +72,13 @@ def test_only_the_feature_extractor_is_penalised():
         loss, 0.5 * outputs["record"]["ponder_cost"][0], rtol=1e-5
     )
     assert len(outputs["record"]["blocks"]) == 3
+
+
+def test_more_samples_than_there_are_proposals_and_boxes():
+    settings = dataclasses.replace(tiny.SETTINGS, num_sampled=24)
+    detector = tiny.detector(settings=settings)
+    with pytest.raises(ValueError, match=r"num_sampled cannot be more.*24 of 23"):
+        detector(images(64, 96), training=True, **OBJECTS)
 
 
 def test_images_without_objects():

@@ -15,7 +15,9 @@ SETTINGS = Settings(
 )
 
 
-def detector(adaptivity="sact", num_classes=4, head_stride=1, **options):
+def detector(
+    adaptivity="sact", num_classes=4, head_stride=1, settings=SETTINGS, **options
+):
     network = sact_tf.ResNet(
         units=(1, 2, 3, 2),
         adaptivity=adaptivity,
@@ -30,7 +32,7 @@ def detector(adaptivity="sact", num_classes=4, head_stride=1, **options):
         SACTResNetBackbone(network, 3),
         RegionProposalHead(64, SETTINGS.num_anchors, filters=16),
         BoxHead(network.blocks[3], network.head.postnorm, 128, num_classes),
-        SETTINGS,
+        settings,
     )
 
 
