@@ -3,11 +3,12 @@ import pytest
 import tensorflow as tf
 
 from sact_tf.layers.normalization import BatchNormalization
+from tests.replicas import mirrored
 
 
 def step(replicas, inputs, synchronized=True):
     """Outputs, gradients and statistics of a batch that replicas share."""
-    strategy = tf.distribute.MirroredStrategy([f"cpu:{i}" for i in range(replicas)])
+    strategy = mirrored(replicas)
     with strategy.scope():
         layer = BatchNormalization(5, momentum=0.9, epsilon=1e-3, name="norm")
         layer.synchronized = synchronized

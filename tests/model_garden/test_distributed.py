@@ -2,7 +2,6 @@ import json
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from official.core import exp_factory
 
 from sact_tf.distribution.cluster import Cluster
@@ -10,6 +9,7 @@ from sact_tf.model_garden import distributed
 from tests.distribution.processes import Processes, steps
 from tests.model_garden.test_detection_tasks import MODEL, NETWORK
 from tests.model_garden.test_tasks import run, summaries
+from tests.replicas import mirrored
 
 TINY = {
     "task": {
@@ -96,12 +96,7 @@ def test_a_batch_has_the_same_gradient_on_one_replica_and_on_two(
     moved, logs = {}, {}
     for replicas in (1, 2):
         folder = tmp_path / str(replicas)
-        # The collective operations that are the default for CPUs get into disorder.
-        strategy = tf.distribute.MirroredStrategy(
-            [f"cpu:{index}" for index in range(replicas)],
-            cross_device_ops=tf.distribute.ReductionToOneDevice(),
-        )
-        model = run(params, folder, "train_and_eval", strategy)
+        model = run(params, folder, "train_and_eval", mirrored(replicas))
         moved[replicas] = {v.name: v.numpy() for v in model.variables}
         logs[replicas] = {
             part: summaries(folder, part) for part in ("train", "validation")

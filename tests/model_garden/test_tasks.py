@@ -9,6 +9,7 @@ from tensorboard.backend.event_processing import event_accumulator
 
 from sact_tf.model_garden import configs, experiments, runs
 from tests.model_garden import records
+from tests.replicas import mirrored
 
 STEPS = 6
 
@@ -177,7 +178,7 @@ def test_the_loss_has_the_ponder_cost_once():
 def test_two_replicas_of_which_one_gets_no_image_of_the_last_batch(whole, tmp_path):
     folder, _, params = whole
     shutil.copytree(folder, tmp_path / "run")
-    strategy = tf.distribute.MirroredStrategy(["cpu:0", "cpu:1"])
+    strategy = mirrored()
     run(params, tmp_path / "run", "eval", strategy)
     expected, got = (
         summaries(place, "validation") for place in (folder, tmp_path / "run")

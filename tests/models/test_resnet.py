@@ -11,6 +11,7 @@ from sact_tf.layers.adaptive_blocks import EXECUTIONS
 from sact_tf.layers.halting_scores import SpatialHaltingScore
 from sact_tf.models.trunk import enlarge
 from tests import golden
+from tests.replicas import mirrored
 
 
 def tiny(adaptivity="sact", **options):
@@ -456,7 +457,7 @@ def test_two_replicas_take_the_steps_of_one(tmp_path):
         return moved, model.evaluate(data(), verbose=0, return_dict=True)
 
     one, cost = train(tf.distribute.get_strategy(), "one")
-    two, costs = train(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]), "two")
+    two, costs = train(mirrored(), "two")
     for a, b in zip(one, two, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=0.02 * np.abs(a).max() + 1e-6)
     for name in ("ponder_cost", "flops", "units_block3"):

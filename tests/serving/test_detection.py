@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 
 from sact_tf.data import preprocessing
 from sact_tf.serving import detection, export
@@ -18,7 +19,7 @@ FILES = [pictures.png(image) for image in IMAGES]
 
 
 def network(adaptivity="sact"):
-    tf.random.set_seed(1)
+    tf_keras.utils.set_random_seed(1)
     detector = tiny.decided(tiny.detector(adaptivity))
     spread_halting(detector.extractor)
     return detector
