@@ -160,6 +160,8 @@ def test_whatever_ends_it_leaves_no_process(tmp_path, number):
         ],
         stderr=subprocess.PIPE,
         text=True,
+        # What a shell runs in the background is deaf to Ctrl-C, and its children are.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     names = ("chief-0", "ps-0", "worker-0", "worker-1")
     deadline = time.monotonic() + 240
