@@ -77,7 +77,8 @@ class ResNet(tf_keras.Model):
           execution: "dense" computes every position and masks; "positions" only the
             active ones; "tiles" only tiles with an active position, of side tile_size,
             or 4 if that is 1; "auto" packs active positions from where on it pays (see
-            docs/sparse.md). The numbers are the same. Training is always dense.
+            docs/sparse.md). The numbers are the same. Training with live batch norm,
+            whose statistics cover all positions, is always dense.
           tile_size: k > 1 shares halting scores within k x k tiles (SACT).
           root_channels: channels of the root convolution; by default 64 (imagenet), or
             the base channels (cifar).
@@ -272,7 +273,8 @@ class ResNet(tf_keras.Model):
               at the size of the images (nearest neighbour).
             blocks: a list of dicts: name; output [B, h, w, C]; ponder_cost float32 and
               num_units int32, [B, h, w] for SACT and [B] otherwise;
-              halting_distribution float32 [..., L]; flops int64 [B].
+              halting_distribution float32 [..., L]; flops int64 [B]; positions int64
+              [B], of each image's map.
         """
         images = tf.convert_to_tensor(images)
         self._check_images(images)
