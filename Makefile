@@ -2,6 +2,8 @@
 PYTHON ?= python3.11
 VENV := .venv
 RUN := $(VENV)/bin/python
+# Tests run in so many processes.
+JOBS ?= 2
 
 .PHONY: help setup demo demo-detection test lint format clean
 
@@ -33,7 +35,7 @@ lint: setup
 	$(RUN) -m ruff format --check .
 
 test: lint
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n $(JOBS) --dist loadfile
 
 format: setup
 	$(RUN) -m ruff check --fix .

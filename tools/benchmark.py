@@ -54,8 +54,8 @@ OPERATING_POINTS = {
 #: For detection the paper says what is left of the extractor's FLOPs (table 1), not the
 #: units: these means, in the proportions of the classification networks, give it.
 DETECTION_POINTS = {
-    0.005: (1.9, 2.9, 10.5, 2.7),
-    0.001: (2.6, 3.3, 14.5, 2.9),
+    0.005: (1.9, 2.9, 10.6, 2.7),
+    0.001: (2.6, 3.3, 14.7, 2.9),
 }
 UNITS = (3, 4, 23, 3)
 #: Units in a row that calibrations run.
@@ -391,10 +391,10 @@ def force_halting(model, maps: list[tuple[int, int]], means, kind, batch=1) -> N
         reach = min(mean - 1, count - mean)
         level = spread(kind, (batch, height, width))
         wanted = mean + reach * (1 - 2 * level)
-        # Rounded so that the mean stays: the ranks decide which way.
-        floor = np.floor(wanted)
-        up = np.random.default_rng(1).uniform(size=wanted.shape) < wanted - floor
-        num_units = np.clip(floor + up, 1, count).astype(int)
+        # Rounded all alike, so that contours stay smooth, and so that the mean stays.
+        rounded = [np.floor(wanted + offset) for offset in np.linspace(0, 1, 101)]
+        num_units = min(rounded, key=lambda units: abs(units.mean() - mean))
+        num_units = np.clip(num_units, 1, count).astype(int)
         block.halting_scores = [
             ForcedScore(score, index + 1, num_units)
             for index, score in enumerate(block.halting_scores)

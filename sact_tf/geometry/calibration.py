@@ -72,7 +72,7 @@ class PackingCost(NamedTuple):
 
         Args:
           units: that are still to run.
-          rows: positions in all, if known.
+          rows: positions in all, as far as that is known; None if it is not.
         """
         # On the average perhaps half of the positions will have halted.
         saved = units * (1 - self.slower / 2)

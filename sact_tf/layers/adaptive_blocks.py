@@ -156,7 +156,8 @@ class Block(tf_keras.layers.Layer):
                 features.shape[-1],
                 last.flops_per_position,
             )
-            rows = features.shape[:3].num_elements()
+            images, height, width = features.shape[:3]
+            rows = (images or 1) * height * width if height and width else None
             if not packing.pays(len(self.units) - 1, rows):
                 return Dense(features, per_image, real)
             # In training it is always worth it: so much more is saved.

@@ -278,8 +278,9 @@ class ResNet(tf_keras.Model):
         """
         images = tf.convert_to_tensor(images)
         self._check_images(images)
-        if halting_bias is not None:
-            halting_bias = tf.convert_to_tensor(halting_bias, tf.float32)
+        # Zero and not None: one trace less.
+        halting_bias = 0.0 if halting_bias is None else halting_bias
+        halting_bias = tf.convert_to_tensor(halting_bias, tf.float32)
         record = self._introspect(images, halting_bias)
         for block, layer in zip(record["blocks"], self.blocks, strict=True):
             block["name"] = layer.name

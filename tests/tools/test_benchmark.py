@@ -1,0 +1,77 @@
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import sact_tf
+from tests.tools.calling import call
+from tools import benchmark
+
+
+@pytest.fixture
+def measures(monkeypatch, capsys):
+    return lambda *arguments: call(monkeypatch, capsys, benchmark, *arguments)
+
+
+def test_units_under_masks(measures, monkeypatch, tmp_path):
+    monkeypatch.setattr(benchmark, "SHARES", (1.0, 0.5, 0.0))
+    flags = ["--block", 4, "--image-size", "224", "--turns", 1, "--tiles", "2"]
+    code, out, _ = measures("units", *flags, "--json", "--plot", tmp_path / "plot.png")
+    assert code == 0 and (tmp_path / "plot.png").stat().st_size > 1000
+    content = json.loads(out)
+    names = {"plain", "masked", "positions", "tiles 2", "auto"}
+    for note, left in (("100% active", 1.0), ("0% active", 0.0)):
+        lines = [line for line in content["results"] if line["note"] == note]
+        assert {line["what"] for line in lines} == names
+        for line in lines:
+            assert line["milliseconds"] > 0
+            whole = line["what"] == "plain"
+            assert line["flops_left"] == (1.0 if whole else left)
+    assert content["matmul_gflops"] > 1 and content["peak_memory_gib"] > 0.1
+
+
+@pytest.mark.parametrize("kind", ["blob", "blobs", "scattered"])
+def test_forced_halting_has_the_means_that_were_asked_for(kind):
+    means, maps = (1.6, 2.5, 3.7, 1.2), [(24, 31), (12, 16), (6, 8), (3, 4)]
+    model = sact_tf.ResNet("imagenet", (2, 3, 5, 2), "sact", 10, base_channels=4)
+    benchmark.force_halting(model, maps, means, kind)
+    record = model.introspect(np.zeros([1, 96, 124, 3], np.float32))
+    for block, mean, (height, width) in zip(record["blocks"], means, maps, strict=True):
+        units = block["num_units"].numpy()
+        assert abs(units.mean() - mean) <= 2 / (height * width)
+        assert len(np.unique(units)) > 1
+
+
+def test_masks_that_shrink_have_their_share_on_average():
+    masks = benchmark._masks("shrinking", (1, 20, 30), 0.3, 22)
+    assert masks.shape == (22, 1, 20, 30)
+    assert masks.mean() == pytest.approx(0.3, abs=0.01)
+    assert not (masks[1:] & ~masks[:-1]).any()
+
+
+def test_calibration_of_small_units():
+    threshold = benchmark._packing_threshold(
+        benchmark._bottlenecks(16, 2), (1, 12, 12), 1
+    )
+    assert 0.05 <= threshold <= 1
+    seconds, values = benchmark._packing_seconds(6, 1)
+    assert values == 18 * 1024 and abs(seconds) < 1
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["units", "--block", 5], "--block must be 1 to 4. Received: 5"),
+        (["units", "--turns", 0], "--turns must be at least 1. Received: 0"),
+        (["network", "--batch-size", 0], "--batch-size must be at least 1"),
+    ],
+)
+def test_bad_input(flags, message, measures):
+    code, out, err = measures(*flags)
+    assert code == 2 and not out and message in err.splitlines()[-1]
+
+
+def test_flops_left_of_masks():
+    masks = tf.constant(benchmark._masks("blob", (1, 10, 10), 1.0, 1))
+    assert benchmark._flops_left(masks, 16) == 1.0
