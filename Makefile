@@ -35,7 +35,7 @@ lint: setup
 	$(RUN) -m ruff format --check .
 
 test: lint
-	$(RUN) -m pytest -n $(JOBS) --dist loadfile
+	$(RUN) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=20
 
 format: setup
 	$(RUN) -m ruff check --fix .

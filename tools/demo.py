@@ -42,13 +42,13 @@ class Recipe:
     root_channels: int = 16
     batch_size: int = 32
     scenes_per_epoch: int = 5000
-    validation_scenes: int = 1000
+    validation_scenes: int = 2000
     size: int = 128
-    first_phases: tuple[tuple[int, int], ...] = ((64, 18), (96, 2))
-    second_phases: tuple[tuple[int, int], ...] = ((96, 2), (128, 5))
+    first_phases: tuple[tuple[int, int], ...] = ((64, 16), (96, 2))
+    second_phases: tuple[tuple[int, int], ...] = ((96, 3), (128, 3))
     first_rate: float = 0.08
-    second_rate: float = 0.06
-    tau: float = 0.11
+    second_rate: float = 0.05
+    tau: float = 0.12
     seed: int = 1
 
     @property
