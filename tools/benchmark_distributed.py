@@ -56,7 +56,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     flags = parser.parse_args()
     if flags.steps < 2 * _EVERY:
-        raise ValueError(f"--steps must be at least {2 * _EVERY}: {flags.steps}")
+        raise ValueError(
+            f"--steps must be at least {2 * _EVERY}. Received: {flags.steps}"
+        )
     if not _COUNTERS.exists():
         raise ValueError(f"{_COUNTERS} is not there; this tool needs Linux.")
     with tempfile.TemporaryDirectory() as folder:

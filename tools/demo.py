@@ -163,7 +163,8 @@ Where things are, in {output}/:
   ponder_cost_maps.png        scenes beside where the network spent its time
   accuracy_against_flops.png  what the FLOPs buy
   table.md, results.json      the numbers
-  saved_model/, sact.keras    the SACT network, to serve and to go on with
+  saved_model/                the SACT network, to serve
+  sact.keras                  the same, for the other tools and to train on
   training/                   checkpoints; `tensorboard --logdir` shows the curves
 """
     )

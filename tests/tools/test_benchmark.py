@@ -50,13 +50,26 @@ def test_masks_that_shrink_have_their_share_on_average():
     assert not (masks[1:] & ~masks[:-1]).any()
 
 
-def test_calibration_of_small_units():
-    threshold = benchmark._packing_threshold(
-        benchmark._bottlenecks(16, 2), (1, 12, 12), 1
-    )
-    assert 0.05 <= threshold <= 1
-    seconds, values = benchmark._packing_seconds(6, 1)
-    assert values == 18 * 1024 and abs(seconds) < 1
+def test_threshold_is_where_packed_units_are_as_fast_as_masked_ones(monkeypatch):
+    def fastest(candidates, turns, title):
+        assert candidates.keys() == {"masked", "positions"}
+        share = float(title.rpartition(" ")[2].rstrip("%")) / 100
+        return {"masked": 0.8, "positions": 0.1 + share}
+
+    monkeypatch.setattr(benchmark, "fastest", fastest)
+    layers = benchmark._bottlenecks(16, 2)
+    assert benchmark._packing_threshold(layers, (1, 12, 12), 1) == 0.7
+
+
+def test_price_of_packing_is_what_falling_masks_cost_more(monkeypatch):
+    def fastest(candidates, turns, title):
+        for candidate in candidates.values():
+            candidate()
+        return {"steady": 1.0, "falling": 1.5}
+
+    monkeypatch.setattr(benchmark, "fastest", fastest)
+    # Packed anew at each unit but the first.
+    assert benchmark._packing_seconds(6, 1) == (pytest.approx(0.5 / 5), 18 * 1024)
 
 
 @pytest.mark.parametrize(

@@ -43,4 +43,4 @@ def test_last_step_of_a_log(tmp_path):
 def test_bad_input(monkeypatch, capsys):
     code, out, err = call(monkeypatch, capsys, benchmark_distributed, "--steps", 5)
     assert code == 2 and not out
-    assert "--steps must be at least 20" in err.splitlines()[-1]
+    assert "--steps must be at least 20. Received: 5" in err.splitlines()[-1]
