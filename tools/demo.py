@@ -9,8 +9,12 @@ interrupted goes on.
 import contextlib
 import functools
 import io
+import json
+import multiprocessing
+import os
 import pathlib
 import sys
+import threading
 import time
 from dataclasses import asdict, dataclass
 
@@ -44,11 +48,11 @@ class Recipe:
     scenes_per_epoch: int = 5000
     validation_scenes: int = 2000
     size: int = 128
-    first_phases: tuple[tuple[int, int], ...] = ((64, 16), (96, 2))
-    second_phases: tuple[tuple[int, int], ...] = ((96, 3), (128, 3))
-    first_rate: float = 0.08
-    second_rate: float = 0.05
-    tau: float = 0.12
+    first_phases: tuple[tuple[int, int], ...] = ((64, 10),)
+    second_phases: tuple[tuple[int, int], ...] = ((96, 2), (128, 4))
+    first_rate: float = 0.003
+    second_rate: float = 0.0015
+    tau: float = 0.085
     seed: int = 1
 
     @property
@@ -69,6 +73,7 @@ QUICK = Recipe(
     second_phases=((128, 1),),
 )
 
+FIRST, LONGER, BASELINE = "1-plain", "3-plain-as-long", "4-plain-same-flops"
 HALTING_BIASES = (-4.0, -2.0, 0.0, 2.0, 4.0)
 
 
@@ -87,54 +92,48 @@ def run(recipe: Recipe, output: pathlib.Path) -> dict:
     began = time.monotonic()
     # Networks of many shapes in one process: TensorFlow warns of retracing.
     tf.get_logger().setLevel("ERROR")
+    _share_accelerators()
     say = sys.stdout.write
     folders.claim(output, "recipe.json", asdict(recipe), "demo output")
     tf_keras.utils.set_random_seed(recipe.seed)
     train = _Trainer(recipe, output, say)
 
-    plain = train.network("none")
-    train(plain, "1-plain", recipe.first_phases, recipe.first_rate)
-    sact = train.network("sact")
-    initialize_from(sact, plain)
-    second = (recipe.second_phases, recipe.second_rate)
-    train(sact, "2-sact", *second)
-    longer = train.network("none")
-    initialize_from(longer, plain)
-    train(longer, "3-plain-as-long", *second)
+    plain = train.first()
+    with _Beside(recipe, output, LONGER, recipe.units, say) as beside:
+        sact = train.second("2-sact", "sact")
+        scenes = _validation_scenes(recipe)
+        row = report.evaluate(sact, _pairs(scenes, "SACT"), "SACT")
+        beside.wait()
+    longer = train.second(LONGER, "none")
 
-    say("\nEvaluating on scenes of digits that were never seen in training\n")
-    scenes = _validation_scenes(recipe)
-    names = ["plain", "SACT", "plain, same FLOPs"]
-    curve = [
-        report.evaluate(sact, _pairs(scenes, f"halting bias {bias}"), names[1], bias)
-        for bias in HALTING_BIASES
-    ]
-    rows = [curve[HALTING_BIASES.index(0.0)]]
-    baseline = train.network(
-        "none", baselines.nearest_flops(longer, scenes[0]["image"], rows[0])
-    )
-    initialize_from(baseline, plain)
-    train(baseline, "4-plain-same-flops", *second)
-    rows.insert(0, report.evaluate(longer, _pairs(scenes, "plain"), names[0]))
-    rows.append(report.evaluate(baseline, _pairs(scenes, "baseline"), names[2]))
-    models = [longer, sact, baseline]
-    speeds = report.images_per_second(models, scenes[0]["image"])
+    units = baselines.nearest_flops(plain, scenes[0]["image"], row)
+    with _Beside(recipe, output, BASELINE, units, say) as beside:
+        say("\nEvaluating on scenes of digits that were never seen in training\n")
+        rows = [report.evaluate(longer, _pairs(scenes, "plain"), "plain"), row]
+        curve = [
+            report.evaluate(sact, _pairs(scenes, f"halting bias {bias}"), "SACT", bias)
+            for bias in HALTING_BIASES
+        ]
+        auc = digit_auc(sact, scenes)
+        say("\nDrawing and exporting\n")
+        shown = scenes[0]["image"][:6]
+        figure = visualization.ponder_cost_maps(shown, sact.introspect(shown))
+        visualization.save(figure, output / "ponder_cost_maps.png")
+        difference = _export(sact, output, scenes[0]["image"])
+        beside.wait()
+    baseline = train.second(BASELINE, "none", units)
+    name = "plain, same FLOPs"
+    rows.append(report.evaluate(baseline, _pairs(scenes, name), name))
+    speeds = report.images_per_second([longer, sact, baseline], scenes[0]["image"])
     rows = [
         report.Row(**{**row.as_dict(), "images_per_second": speed})
         for row, speed in zip(rows, speeds, strict=True)
     ]
-    auc = digit_auc(sact, scenes)
-
-    say("\nDrawing and exporting\n")
-    shown = scenes[0]["image"][:6]
-    figure = visualization.ponder_cost_maps(shown, sact.introspect(shown))
-    visualization.save(figure, output / "ponder_cost_maps.png")
     points = [
         {**row.as_dict(), "curve": "SACT, halting bias -4 to 4"} for row in curve
     ] + [rows[0].as_dict(), rows[2].as_dict()]
     figure = visualization.accuracy_against_flops(points)
     visualization.save(figure, output / "accuracy_against_flops.png")
-    difference = _export(sact, output, scenes[0]["image"])
 
     table = report.markdown_table(rows)
     (output / "table.md").write_text(table + "\n", encoding="utf-8")
@@ -174,8 +173,10 @@ Where things are, in {output}/:
 class _Trainer:
     """Makes the networks and trains them in stages that are kept on disk."""
 
-    def __init__(self, recipe, output, say):
+    def __init__(self, recipe, output, say, callbacks=()):
         self._recipe, self._output, self._say = recipe, output, say
+        self._callbacks = callbacks
+        self._first = None
         self._validation = digit_scenes.dataset(
             "validation",
             50,
@@ -184,10 +185,30 @@ class _Trainer:
         ).cache()
         self._shown = next(iter(self._validation))[0][:4]
 
-    def network(self, adaptivity, units=None):
+    def first(self):
+        """The plain network that all others start from."""
+        if self._first is None:
+            recipe = self._recipe
+            self._first = self._network("none", recipe.units)
+            # Units that begin as the identity learn faster.
+            for block in self._first.blocks:
+                for unit in block.units:
+                    unit.conv3.kernel.assign(tf.zeros_like(unit.conv3.kernel))
+            self._train(self._first, FIRST, recipe.first_phases, recipe.first_rate)
+        return self._first
+
+    def second(self, name, adaptivity, units=None):
+        """A network trained from the weights of the first one."""
+        recipe = self._recipe
+        model = self._network(adaptivity, units or recipe.units)
+        initialize_from(model, self.first())
+        self._train(model, name, recipe.second_phases, recipe.second_rate)
+        return model
+
+    def _network(self, adaptivity, units):
         recipe = self._recipe
         return sact_tf.ResNet(
-            units=units or recipe.units,
+            units=units,
             adaptivity=adaptivity,
             num_classes=digit_scenes.NUM_CLASSES,
             base_channels=recipe.base_channels,
@@ -197,16 +218,15 @@ class _Trainer:
             batch_norm_momentum=0.97,
         )
 
-    def __call__(self, model, name, phases, rate):
+    def _train(self, model, name, phases, rate):
         recipe = self._recipe
         epochs = sum(epochs for _, epochs in phases)
         model.compile(
-            tf_keras.optimizers.SGD(
+            # In so few steps Adam comes much further than SGD.
+            tf_keras.optimizers.Adam(
                 tf_keras.optimizers.schedules.CosineDecay(
                     rate, epochs * recipe.steps_per_epoch
                 ),
-                momentum=0.9,
-                nesterov=True,
                 global_clipnorm=5.0,
             ),
             tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -214,9 +234,12 @@ class _Trainer:
         )
         for number, (size, epochs) in enumerate(phases):
             self._say(f"\n{name}: {epochs} epochs on scenes of {size} x {size}\n")
-            directory = self._output / "training" / name / f"{number + 1}-{size}"
+            directory = _place(self._output, name, number, size)
             logs = str(directory / "logs")
-            callbacks = [tf_keras.callbacks.TensorBoard(logs, write_graph=False)]
+            callbacks = [
+                tf_keras.callbacks.TensorBoard(logs, write_graph=False),
+                *self._callbacks,
+            ]
             if model.adaptivity != "none":
                 callbacks.append(training.PonderCostMaps(self._shown, logs))
             training.fit(
@@ -233,13 +256,126 @@ class _Trainer:
         recipe = self._recipe
         # No scene is seen twice: phases and sizes begin far from each other.
         first = (phase * 1000 + size) * 10**6
-        return digit_scenes.dataset(
+        scenes = digit_scenes.dataset(
             "train",
             recipe.batch_size,
             start=first + step * recipe.batch_size,
             seed=recipe.seed,
             size=size,
         )
+        return scenes.map(lambda images, labels: (_of_any_size(images), labels))
+
+
+def _of_any_size(images):
+    """The images, but nobody knows their size: networks are traced once for all."""
+    return tf.compat.v1.placeholder_with_default(images, [None, None, None, 3])
+
+
+def _place(output, name, number, size):
+    """Where a phase of a stage is kept."""
+    return output / "training" / name / f"{number + 1}-{size}"
+
+
+class _Beside:
+    """A plain network's second stage in another process, while this one goes on.
+
+    One process alone leaves a third of two cores idle: operations on narrow feature
+    maps are too small to be shared out.
+    """
+
+    def __init__(self, recipe, output, name, units, say):
+        self._name, self._say = name, say
+        self._log = output / "training" / f"{name}.log"
+        phases = recipe.second_phases
+        self._steps = sum(epochs for _, epochs in phases) * recipe.steps_per_epoch
+        processes = multiprocessing.get_context("spawn")
+        self._done = processes.Value("i", 0)
+        self._process = None
+        if not self._is_done(output, phases):
+            self._process = processes.Process(
+                target=_train_beside,
+                args=(recipe, output, name, units, self._log, self._done),
+                daemon=True,
+            )
+
+    @staticmethod
+    def _is_done_phase(history, epochs):
+        try:
+            columns = json.loads(history.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return False
+        return len(columns) >= epochs
+
+    def _is_done(self, output, phases):
+        return all(
+            self._is_done_phase(
+                _place(output, self._name, number, size) / "history.json", epochs
+            )
+            for number, (size, epochs) in enumerate(phases)
+        )
+
+    def __enter__(self):
+        if self._process:
+            self._say(f"\n{self._name}: beside the following, log in {self._log}\n")
+            self._process.start()
+        return self
+
+    def __exit__(self, *_):
+        if self._process:
+            self._process.terminate()
+            self._process.join()
+
+    def wait(self):
+        """Waits for it.
+
+        Raises:
+          RuntimeError: it failed.
+        """
+        if not self._process:
+            return
+        with tqdm(total=self._steps, desc=self._name, unit="step") as bar:
+            while self._process.is_alive():
+                self._process.join(0.5)
+                bar.update(self._done.value - bar.n)
+        if self._process.exitcode:
+            raise RuntimeError(
+                f"Training {self._name} failed with exit code "
+                f"{self._process.exitcode}; see {self._log}"
+            )
+
+
+def _train_beside(recipe, output, name, units, log, done):
+    """What the other process does."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as file:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(file.fileno(), stream.fileno())
+    tf.get_logger().setLevel("ERROR")
+    _share_accelerators()
+    if name == LONGER:
+        # Half the cores: with all of them two trainings are in each other's way.
+        tf.config.threading.set_intra_op_parallelism_threads(
+            max(1, (os.cpu_count() or 2) // 2)
+        )
+    tf_keras.utils.set_random_seed(recipe.seed)
+
+    def count(batch, logs):
+        done.value += 1
+
+    callback = tf_keras.callbacks.LambdaCallback(on_train_batch_end=count)
+    _Trainer(recipe, output, sys.stdout.write, [callback]).second(name, "none", units)
+
+
+def _end_with_parent():
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _share_accelerators():
+    """Keeps a process from taking all of a GPU's memory."""
+    for device in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(device, True)
 
 
 def digit_auc(model, scenes: list[dict]) -> float:

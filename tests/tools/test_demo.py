@@ -78,3 +78,11 @@ def test_a_folder_of_somebody_elses_is_left_alone(tmp_path):
     assert "holds no demo output" in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_failure_beside_is_told(output):
+    beside = demo._Beside(demo.QUICK, output, "5-none", (0, 1, 1, 1), sys.stdout.write)
+    with beside, pytest.raises(RuntimeError, match=r"5-none failed.*5-none\.log"):
+        beside.wait()
+    log = (output / "training" / "5-none.log").read_text()
+    assert "at least one unit" in log or "units" in log
