@@ -45,10 +45,10 @@ class Recipe:
     base_channels: int = 16
     root_channels: int = 16
     batch_size: int = 32
-    scenes_per_epoch: int = 5000
+    scenes_per_epoch: int = 4800
     validation_scenes: int = 2000
     size: int = 128
-    first_phases: tuple[tuple[int, int], ...] = ((64, 10),)
+    first_phases: tuple[tuple[int, int], ...] = ((64, 9),)
     second_phases: tuple[tuple[int, int], ...] = ((96, 2), (128, 4))
     first_rate: float = 0.003
     second_rate: float = 0.0015
