@@ -17,6 +17,7 @@ from official.common import distribute_utils
 from official.core import base_trainer, task_factory, train_lib, train_utils
 from official.core import config_definitions as cfg
 from official.vision.utils import summary_manager
+from tensorflow.python.distribute.distribute_utils import cache_variable_reads
 
 from sact_tf.distribution import agreement, sharding, strategies
 from sact_tf.distribution.cluster import Cluster
@@ -164,7 +165,10 @@ class AsyncTrainer(base_trainer.Trainer):
     def train_step(self, iterator):
         """An update by one worker."""
         before = tf.identity(self.optimizer.iterations)
-        super().train_step(iterator)
+        # Or the L2 penalty pulls all parameters once more. TensorFlow does not export
+        # this scope, and has no other way to ask for it.
+        with cache_variable_reads():
+            super().train_step(iterator)
         # The optimizer counts after it has updated.
         between = self.optimizer.iterations - before - 1
         self._staleness.update_state(between)
