@@ -242,7 +242,8 @@ class _Trainer:
                 tf_keras.callbacks.TensorBoard(logs, write_graph=False),
                 *self._callbacks,
             ]
-            if model.adaptivity != "none":
+            watched = model.adaptivity != "none" and size == recipe.size
+            if watched:
                 callbacks.append(training.PonderCostMaps(self._shown, logs))
             training.fit(
                 model,
@@ -250,7 +251,7 @@ class _Trainer:
                 epochs=epochs,
                 steps_per_epoch=recipe.steps_per_epoch,
                 directory=directory,
-                validation_data=self._validation if size == recipe.size else None,
+                validation_data=self._validation if watched else None,
                 callbacks=callbacks,
             )
 
