@@ -2,8 +2,8 @@
 
 Trains a small plain ResNet on scenes of handwritten digits, then a SACT network from
 its weights; and, to compare with, the plain network for as many epochs more, and a
-plain network of about SACT's FLOPs. What is there already is used again, and what was
-interrupted goes on.
+plain network of about SACT's FLOPs (these two in a second process, with a log in
+training/). What is there already is used again, and what was interrupted goes on.
 """
 
 import contextlib
@@ -74,7 +74,7 @@ QUICK = Recipe(
 )
 
 FIRST, LONGER, BASELINE = "1-plain", "3-plain-as-long", "4-plain-same-flops"
-#: Beside none.
+#: What the curve of accuracy against FLOPs is drawn for, beside no bias.
 HALTING_BIASES = (-4.0, -2.0, 2.0, 4.0)
 
 
@@ -279,11 +279,19 @@ def _place(output, name, number, size):
     return output / "training" / name / f"{number + 1}-{size}"
 
 
+def _epochs_done(place):
+    """Epochs of a phase that are finished and kept."""
+    history = place / "history.json"  # Of sact_tf.training.fit.
+    if not history.exists():
+        return 0
+    return len(json.loads(history.read_text(encoding="utf-8")))
+
+
 class _Beside:
     """A plain network's second stage in another process, while this one goes on.
 
-    One process alone leaves a third of two cores idle: operations on narrow feature
-    maps are too small to be shared out.
+    Operations on narrow feature maps are too small to be shared out: two processes with
+    a core each train faster than one after the other with both.
     """
 
     def __init__(self, recipe, output, name, units, say):
@@ -294,28 +302,15 @@ class _Beside:
         processes = multiprocessing.get_context("spawn")
         self._done = processes.Value("i", 0)
         self._process = None
-        if not self._is_done(output, phases):
+        if not all(
+            _epochs_done(_place(output, name, number, size)) >= epochs
+            for number, (size, epochs) in enumerate(phases)
+        ):
             self._process = processes.Process(
                 target=_train_beside,
                 args=(recipe, output, name, units, self._log, self._done),
                 daemon=True,
             )
-
-    @staticmethod
-    def _is_done_phase(history, epochs):
-        try:
-            columns = json.loads(history.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return False
-        return len(columns) >= epochs
-
-    def _is_done(self, output, phases):
-        return all(
-            self._is_done_phase(
-                _place(output, self._name, number, size) / "history.json", epochs
-            )
-            for number, (size, epochs) in enumerate(phases)
-        )
 
     def __enter__(self):
         if self._process:

@@ -166,7 +166,8 @@ class AsyncTrainer(base_trainer.Trainer):
         """An update by one worker."""
         before = tf.identity(self.optimizer.iterations)
         # Or the L2 penalty pulls all parameters once more. TensorFlow does not export
-        # this scope, and has no other way to ask for it.
+        # this scope, and has no other way to ask for it. (A moving average of the
+        # weights, if the optimizer keeps one, is one update late by it.)
         with cache_variable_reads():
             super().train_step(iterator)
         # The optimizer counts after it has updated.

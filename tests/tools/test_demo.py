@@ -85,4 +85,4 @@ def test_a_failure_beside_is_told(output):
     with beside, pytest.raises(RuntimeError, match=r"5-none failed.*5-none\.log"):
         beside.wait()
     log = (output / "training" / "5-none.log").read_text()
-    assert "at least one unit" in log or "units" in log
+    assert "ValueError: " in log and "units" in log.splitlines()[-1]
