@@ -290,14 +290,14 @@ def _units_on(make, layers):
         for mask, layer in zip(tf.unstack(masks, len(layers)), layers, strict=True):
             geometry.halt(mask)
             # Each position gives what it has when it halts: nothing to add up.
-            geometry.add(functools.partial(layer.residual, geometry), None)
+            geometry.add(functools.partial(layer.residual, geometry))
         return geometry.leave()
 
     def run_with_one_mask(features, masks):
         geometry = make(features)
         geometry.halt(masks[0])
         for layer in layers:
-            geometry.add(functools.partial(layer.residual, geometry), None)
+            geometry.add(functools.partial(layer.residual, geometry))
         return geometry.leave()
 
     return lambda features, masks: (

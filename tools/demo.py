@@ -192,10 +192,7 @@ class _Trainer:
         if self._first is None:
             recipe = self._recipe
             self._first = self._network("none", recipe.units)
-            # Units that begin as the identity learn faster.
-            for block in self._first.blocks:
-                for unit in block.units:
-                    unit.conv3.kernel.assign(tf.zeros_like(unit.conv3.kernel))
+            self._first.begin_as_identity()
             self._train(self._first, FIRST, recipe.first_phases, recipe.first_rate)
         return self._first
 

@@ -38,7 +38,8 @@ class Dense:
         self._real = real
         self._per_image = per_image
         self._output = features
-        self._active = None  # All: nothing has halted yet.
+        self._active = self._remainder = None  # All: nothing has halted yet.
+        self._last = False
 
     @property
     def decisions_shape(self) -> tf.Tensor:
@@ -66,38 +67,29 @@ class Dense:
         (features,) = pieces
         return [then(convolution(without_padding(features, self._real)))]
 
-    def add(
-        self,
-        residual: Callable[[], Pieces],
-        remainder: tf.Tensor | None,
-        last: bool = False,
-    ) -> None:
+    def add(self, residual: Callable[[], Pieces]) -> None:
         """Adds a residual at the active positions (eqn 2; Algorithm 2, lines 13-17).
 
         To the block's output it adds the residual times the remainder: the sum of p_l
         x_l (eqn 10) is x_1 plus the sum of r_l f_l, where f_l is the residual of the
         unit after the l-th and r_l = p_(l+1) + ... + p_L what is left for it and those
-        that follow. So positions that halt at the first unit cost nothing.
+        that follow. (Packed keeps the sum as it is, where that is cheaper.)
 
         Args:
           residual: computes it; not called where nothing is active.
-          remainder: what the halting scores so far have left, of the shape of the
-            decisions; zero where nothing is active. None: all of it, as where masks
-            are given; then the output is the features.
-          last: whether this is the block's last unit, after which only the output
-            matters.
         """
         (values,) = residual()
-        if remainder is None or not last:
+        if self._remainder is None or not self._last:
             # A halted image (ACT) takes no part in any output, so it needs no mask; the
             # authors' networks let it run on, which training's statistics notice.
             if self._active is not None and not self._per_image:
                 values *= self._over_channels(self._active, values.dtype)
             self._features += values
-        if remainder is None:
+        if self._remainder is None:
             self._output = self._features
         else:
-            self._output += self._over_channels(remainder, values.dtype) * values
+            remainder = self._over_channels(self._remainder, values.dtype)
+            self._output += remainder * values
 
     def unless_empty(self, compute: Callable, otherwise: Callable):
         """What `compute` gives; where nothing is active, `otherwise` may be enough."""
@@ -141,9 +133,23 @@ class Dense:
         """Brings one value per image that runs into shape [B]."""
         return values
 
-    def halt(self, active: tf.Tensor) -> None:
-        """Keeps active only the positions (or images) where the flag is true."""
-        self._active = active
+    def halt(
+        self,
+        active: tf.Tensor,
+        remainder: tf.Tensor | None = None,
+        last: bool = False,
+    ) -> None:
+        """Keeps active only the positions (or images) where the flag is true.
+
+        Args:
+          active: bool, of the shape of the decisions; true only where it was before.
+          remainder: what the halting scores so far have left, of the same shape; zero
+            where nothing is active. None: all of it, as where masks are given; then the
+            output is the features.
+          last: whether only one more unit follows, after which nothing but the output
+            matters.
+        """
+        self._active, self._remainder, self._last = active, remainder, last
 
     def leave(self) -> tf.Tensor:
         """The block's output [B, H, W, C], zero where the map is padding (eqn 10)."""

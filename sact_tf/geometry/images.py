@@ -49,21 +49,16 @@ class Images:
         (features,) = pieces
         return [then(convolution(without_padding(features, self._real)))]
 
-    def add(
-        self,
-        residual: Callable[[], Pieces],
-        remainder: tf.Tensor,
-        last: bool = False,
-    ) -> None:
+    def add(self, residual: Callable[[], Pieces]) -> None:
         """See Dense."""
 
         def added():
             (values,) = residual()
-            weight = tf.cast(tf.gather(remainder, self._images), values.dtype)
+            weight = tf.cast(tf.gather(self._remainder, self._images), values.dtype)
             weighted = weight[:, tf.newaxis, tf.newaxis, tf.newaxis] * values
             # Not `+`, whose gradient trips over conditionals; see Packed.
             output = tf.add_n([self._output, weighted])
-            if last:
+            if self._last:
                 return self._features, output
             return tf.add_n([self._features, values]), output
 
@@ -86,8 +81,9 @@ class Images:
         where = self._images[:, tf.newaxis]
         return tf.scatter_nd(where, values, self.decisions_shape)
 
-    def halt(self, active: tf.Tensor) -> None:
+    def halt(self, active: tf.Tensor, remainder: tf.Tensor, last: bool = False) -> None:
         """See Dense."""
+        self._remainder, self._last = remainder, last
         self._running = tf.reduce_any(active)
         active = tf.gather(active, self._images)
         if not self._conditionals:

@@ -9,15 +9,25 @@ these matrices; for a 3x3 convolution every row finds its neighbours by a table.
 When positions halt the rows that go on are gathered anew (once per unit in which
 something halts, and not at all otherwise), and the output of those that leave is put
 aside. The map is written once, at the end of the block.
+
+The output, the sum of p_l x_l (eqn 10), is kept as just that: then the last convolution
+of a unit can add its residual to the features while it writes it.
 """
 
+import contextlib
 from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from sact_tf.geometry.calibration import PackingCost
-from sact_tf.geometry.pieces import Pieces, dilate, linear_score, nine_to_one
+from sact_tf.geometry.pieces import (
+    Pieces,
+    dilate,
+    linear_score,
+    project,
+    ten_to_one,
+)
 
 
 class _State(NamedTuple):
@@ -25,7 +35,8 @@ class _State(NamedTuple):
 
     Attributes:
       rows: [n, C] features of the positions of all computed cells, n = t * k * k.
-      output: [n, C] their output so far (eqn 10); None while that is the features.
+      output: [n, C] their output so far, p_1 x_1 + ... + p_l x_l for the units with a
+        halting score (eqn 10); None before the first, and where masks are given.
       places: int32 [n] position of each row in the map, B * H * W for those that lie
         beyond its edges (tiles at the border).
       alive: [n, 1] one where the position is active, in the type of the features.
@@ -98,6 +109,8 @@ class Packed:
         self._conditionals = conditionals
         self._finished = []
         self._has_idle_rows = tf.constant(side > 1 or not conditionals)
+        self._remainder = None
+        self._surely_packed = False
         self._prepare_halos()
         places = self._all_places()
         rows = tf.reshape(features, [self._positions, self._channels])
@@ -184,44 +197,44 @@ class Packed:
         zero = tf.zeros([1, rows[0].shape[-1]], rows[0].dtype)
         return tf.concat([zero, *rows], axis=0)
 
-    def add(
-        self,
-        residual: Callable[[], Pieces],
-        remainder: tf.Tensor | None,
-        last: bool = False,
-    ) -> None:
+    def add(self, residual: Callable[[], Pieces]) -> None:
         """See Dense."""
         state = self._state
-        alive = _as_map(state.alive)
-        if remainder is not None:
-            output = state.rows if state.output is None else state.output
-            flat = tf.pad(tf.reshape(remainder, [-1]), [[0, 1]])
-            weight = tf.gather(flat[:, tf.newaxis], state.places)
 
-        def added():
+        def masked():
             (values,) = residual()
-            if remainder is None:
-                return (new_rows(values),)
-            weighted = tf.cast(weight, values.dtype) * _as_rows(values)
-            return (
-                state.rows if last else new_rows(values),
-                _sum(output, weighted),
-            )
-
-        def new_rows(values):
             if not self._conditionals:
-                values *= alive
+                values *= _as_map(state.alive)
             elif self._side > 1 or self._packing:
                 values = tf.cond(
-                    self._has_idle_rows, lambda: values * alive, lambda: values
+                    self._has_idle_rows,
+                    lambda: values * _as_map(state.alive),
+                    lambda: values,
                 )
             return _as_rows(_sum(_as_map(state.rows), values))
 
-        before = (state.rows,) if remainder is None else (state.rows, output)
-        after = self.unless_empty(added, lambda: before)
-        names = ("rows", "output")[: len(after)]
-        self._state = state._replace(**dict(zip(names, after, strict=True)))
+        def exact():
+            # With nothing in between, TensorFlow fuses the sum into the convolution.
+            with self._packed_for_sure():
+                (values,) = residual()
+            return _as_rows(_sum(_as_map(state.rows), values))
+
+        def after():
+            if self._side > 1 or not self._conditionals:
+                return masked()
+            idle = self._is_whole() | self._has_idle_rows
+            return tf.cond(idle, masked, exact)
+
+        rows = self.unless_empty(after, lambda: state.rows)
+        self._state = state._replace(rows=rows)
         self._set_shapes()
+
+    @contextlib.contextmanager
+    def _packed_for_sure(self):
+        """While something is packed, so that nobody needs to ask."""
+        self._surely_packed = True
+        yield
+        self._surely_packed = False
 
     def unless_empty(self, compute: Callable, otherwise: Callable):
         """See Dense."""
@@ -249,19 +262,17 @@ class Packed:
     def _score_of_rows(self, kernel, offset):
         """A linear score of rows that find their neighbours by the tables."""
         state = self._state
-        lowered = tf.cast(kernel, state.rows.dtype)
-        numbers = [
-            tf.cast(tf.matmul(rows, lowered, transpose_b=True), tf.float32)
-            for rows in self._pieces(1)
-        ]
-        around = self._table([x[:, :9] + offset[:9] for x in numbers])
+        # The mean is over halted positions, too, which are not here.
+        local_offset = tf.concat([offset[:9], [0.0]], axis=0)
+        numbers = [project(piece, kernel)[0, :, 0] for piece in self.features(1)]
+        around = self._table([values + local_offset for values in numbers])
         if self._side > 1:
             tiles = tf.gather(around, state.halos)
-            tiles = tf.reshape(tiles, [-1, self._side + 2, self._side + 2, 9])
-            local = tf.nn.conv2d(tiles, nine_to_one(tf.float32), 1, "VALID")
+            tiles = tf.reshape(tiles, [-1, self._side + 2, self._side + 2, 10])
+            local = tf.nn.conv2d(tiles, ten_to_one(tf.float32), 1, "VALID")
             local = tf.reshape(local, [-1, 1])
         else:
-            taps = state.halos * 9 + tf.range(9)
+            taps = state.halos * 10 + tf.range(9)
             local = tf.gather(tf.reshape(around, [-1]), taps)
             local = tf.reduce_sum(local, axis=1, keepdims=True)
         total = self._sum_by_image(numbers[0][:, 9:], state.places)
@@ -287,25 +298,37 @@ class Packed:
         flat = tf.scatter_nd(places, values, self._positions[tf.newaxis] + 1)
         return tf.reshape(flat[:-1], self.decisions_shape)
 
-    def halt(self, active: tf.Tensor) -> None:
+    def halt(
+        self,
+        active: tf.Tensor,
+        remainder: tf.Tensor | None = None,
+        last: bool = False,
+    ) -> None:
         """See Dense."""
         state = self._state
-        fresh = state.output is None
         flat = tf.pad(tf.reshape(active, [-1]), [[0, 1]])
         alive = tf.gather(flat, state.places)
         state = state._replace(alive=tf.cast(alive, state.rows.dtype)[:, tf.newaxis])
         cells = tf.reduce_any(tf.reshape(alive, [-1, self._side**2]), axis=1)
+        weight = None
+        if remainder is not None:
+            weight = self._weight(state, remainder)
+            if state.output is not None:
+                output = _sum(state.output, weight * state.rows)
+                state, weight = state._replace(output=output), None
 
         def shrink():
-            after, output, places = self._shrink(state, cells)
+            after, output, places = self._shrink(state, cells, weight, last)
             return (*_tensors(after), output, places)
 
         def go_on():
-            output = state.rows if fresh else state.output
-            return (*_tensors(state), output[:0], state.places[:0])
+            after = state
+            if weight is not None:
+                after = state._replace(output=weight * state.rows)
+            return (*_tensors(after), state.rows[:0], state.places[:0])
 
         if not self._conditionals:
-            self._halt_unconditionally(state, cells)
+            self._halt_unconditionally(state, cells, weight, last)
             return
         count = tf.math.count_nonzero(cells, dtype=tf.int32)
         total = state.count // self._side**2
@@ -323,40 +346,57 @@ class Packed:
             self._has_idle_rows = stays & (count < total)
         *after, output, places = tf.cond(stays, go_on, shrink)
         self._state = _State(*after)
-        if fresh:
+        if state.output is None and weight is None:
             self._state = self._state._replace(output=None)
         self._set_shapes()
         self._finished.append((places, output))
 
-    def _halt_unconditionally(self, state, cells):
+    def _weight(self, state, remainder):
+        """The unit's probability p_l (eqn 9) for every row: [n, 1].
+
+        It is what the remainder (zero where nothing is active) has lost.
+        """
+        remainder = tf.reshape(remainder, [-1])
+        before = 1.0 if self._remainder is None else self._remainder
+        self._remainder = remainder
+        return self._on_rows(before - remainder, state)
+
+    def _on_rows(self, values, state):
+        """Values [B * H * W] for every row: [n, 1] in the type of the features."""
+        values = tf.gather(tf.pad(values, [[0, 1]])[:, tf.newaxis], state.places)
+        return tf.cast(values, state.rows.dtype)
+
+    def _halt_unconditionally(self, state, cells, weight, last):
         """Packs anew in any case; one cell is always kept, lest anything be empty."""
         first = tf.range(tf.size(cells)) == 0
         cells |= first & ~tf.reduce_any(cells)
-        self._state, output, places = self._shrink(state, cells)
+        self._state, output, places = self._shrink(state, cells, weight, last)
         self._finished.append((places, output))
 
     def leave(self) -> tf.Tensor:
         """See Dense."""
         state = self._state
-        places, outputs = zip(
-            *self._finished,
-            (state.places, state.rows if state.output is None else state.output),
-            strict=True,
-        )
+        output = state.rows
+        if self._remainder is not None:
+            weighted = self._on_rows(self._remainder, state) * state.rows
+            output = _sum(state.output, weighted)
+        places, outputs = zip(*self._finished, (state.places, output), strict=True)
         flat = tf.raw_ops.ParallelDynamicStitch(
             indices=list(places), data=list(outputs)
         )
         shape = tf.concat([self.decisions_shape, [self._channels]], axis=0)
         return tf.reshape(flat[: self._positions], shape)
 
-    def _shrink(self, state: _State, cells):
-        """The state without the cells that have halted, and what these leave behind."""
-        fresh = state.output is None
+    def _shrink(self, state: _State, cells, weight, last):
+        """The state without the cells that have halted, and what these leave behind.
+
+        With a weight, it is the first one: the output of cells that have halted is
+        their features, and that of others begins with the weighted features.
+        """
         kept = tf.cast(tf.where(cells)[:, 0], tf.int32)
         gone = tf.cast(tf.where(~cells)[:, 0], tf.int32)
         places = self._take(state.places, kept)
         gone_places = self._take(state.places, gone)
-        gone_rows = self._take(state.rows, gone)
         row_of = self._row_of(places)
         computed = tf.reshape(row_of, self.decisions_shape) > 0
         near = dilate(computed, 1)
@@ -368,9 +408,20 @@ class Packed:
         ring, ring_places = self._new_ring(state, rings)
         row_of = self._row_of(tf.concat([places, ring_places], axis=0))
         nearest = 1 + tf.math.count_nonzero(rings[0], dtype=tf.int32)
+        gone_rows, halted_sum = None, state.halted_sum
+        if state.output is None or not last:
+            gone_rows = self._take(state.rows, gone)
+        if not last:  # Nobody will ask for a mean any more.
+            halted_sum += self._sum_by_image(gone_rows, gone_places)
+        rows, output, gone_output = self._take(state.rows, kept), None, gone_rows
+        if state.output is not None:
+            output = self._take(state.output, kept)
+            gone_output = self._take(state.output, gone)
+        if weight is not None:
+            output = self._take(weight, kept) * rows
         after = _State(
-            rows=self._take(state.rows, kept),
-            output=None if fresh else self._take(state.output, kept),
+            rows=rows,
+            output=output,
             places=places,
             alive=self._take(state.alive, kept),
             ring=ring,
@@ -383,12 +434,11 @@ class Packed:
                 if self._radius == 2
                 else state.ring_halos
             ),
-            halted_sum=state.halted_sum + self._sum_by_image(gone_rows, gone_places),
+            halted_sum=halted_sum,
             count=tf.math.count_nonzero(cells, dtype=tf.int32) * self._side**2,
             idle=tf.zeros([]),
         )
-        output = gone_rows if fresh else self._take(state.output, gone)
-        return after, output, gone_places
+        return after, gone_output, gone_places
 
     def _new_ring(self, state: _State, rings):
         """Features and places of the rings, out of the rows and the ring before."""
@@ -501,7 +551,7 @@ class Packed:
 
     def _if_whole(self, on_map, packed):
         """What one of two functions gives: the first while the rows are the map."""
-        if self._side > 1 or not self._conditionals:
+        if self._side > 1 or not self._conditionals or self._surely_packed:
             return packed()
         return tf.cond(self._is_whole(), on_map, packed)
 

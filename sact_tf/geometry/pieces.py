@@ -69,6 +69,28 @@ def nine_to_one(dtype) -> tf.Tensor:
     return tf.reshape(tf.eye(9, dtype=dtype), [3, 3, 9, 1])
 
 
+def ten_to_one(dtype) -> tf.Tensor:
+    """The same kernel for ten numbers, of which the last counts nowhere."""
+    return tf.pad(nine_to_one(dtype), [[0, 0], [0, 0], [0, 1], [0, 0]])
+
+
+def project(maps: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """Every position's scalar products with the rows of a kernel.
+
+    Args:
+      maps: [B, H, W, C].
+      kernel: [K, C].
+
+    Returns:
+      float32 [B, H, W, K].
+    """
+    # A convolution takes half the time of a matrix product with so few columns; and to
+    # transpose by a product is a hundred times faster than oneDNN's transposition.
+    kernel = tf.matmul(kernel, tf.eye(kernel.shape[0]), transpose_a=True)
+    kernel = tf.cast(kernel, maps.dtype)[tf.newaxis, tf.newaxis]
+    return tf.cast(tf.nn.conv2d(maps, kernel, 1, "VALID"), tf.float32)
+
+
 def linear_score(
     maps: tf.Tensor,
     kernel: tf.Tensor,
@@ -76,11 +98,7 @@ def linear_score(
     real: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Dense.linear_score of maps [B, H, W, C], of which `real` are no padding."""
-    shape = tf.shape(maps)
-    rows = tf.reshape(maps, [-1, maps.shape[-1]])
-    numbers = tf.matmul(rows, tf.cast(kernel, maps.dtype), transpose_b=True)
-    numbers = tf.cast(tf.reshape(numbers, [*tf.unstack(shape[:3]), 10]), tf.float32)
-    numbers = without_padding(numbers + offset, real)
-    around = nine_to_one(tf.float32)
-    local = tf.nn.conv2d(numbers[..., :9], around, 1, "SAME")[..., 0]
-    return local + mean_over_positions(numbers[..., 9:], real)[..., tf.newaxis]
+    numbers = without_padding(project(maps, kernel) + offset, real)
+    local = tf.nn.conv2d(numbers, ten_to_one(tf.float32), 1, "SAME")[..., 0]
+    means = mean_over_positions(numbers, real)[:, 9]
+    return local + means[:, tf.newaxis, tf.newaxis]

@@ -101,12 +101,10 @@ class Block(tf_keras.layers.Layer):
         probabilities = []
         for index, unit in enumerate(self.units):
             if index:
-                geometry.halt(state.active)
-                geometry.add(
-                    functools.partial(unit.residual, geometry, training),
-                    tf.where(state.active, state.remainder, 0.0),
-                    last=unit is self.units[-1],
-                )
+                remainder = tf.where(state.active, state.remainder, 0.0)
+                last = unit is self.units[-1]
+                geometry.halt(state.active, remainder, last)
+                geometry.add(functools.partial(unit.residual, geometry, training))
                 flops += unit.flops(
                     cost.active_positions(state.active, positions, 1, real),
                     cost.active_positions(state.active, positions),

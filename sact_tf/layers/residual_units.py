@@ -48,6 +48,12 @@ class ResidualUnit(tf_keras.layers.Layer):
         pieces = [self._preactivate(piece, training) for piece in pieces]
         return self._branch(pieces, geometry, training)
 
+    def begin_as_identity(self) -> None:
+        """Sets the last kernel and bias of f to zero, so that f(x) = 0."""
+        last = self._last_convolution
+        last.kernel.assign(tf.zeros_like(last.kernel))
+        last.bias.assign(tf.zeros_like(last.bias))
+
     def flops(self, outer, inner) -> tf.Tensor:
         """FLOPs of the unit, from the number of positions that it is computed at.
 
@@ -136,6 +142,10 @@ class BottleneckUnit(ResidualUnit):
         """See ResidualUnit."""
         return self.conv2.strides[0]
 
+    @property
+    def _last_convolution(self):
+        return self.conv3
+
     def _preactivate(self, x, training):
         return tf.nn.relu(self.preact(x, training=training))
 
@@ -221,6 +231,10 @@ class BasicUnit(ResidualUnit):
     def stride(self):
         """See ResidualUnit."""
         return self.conv1.strides[0]
+
+    @property
+    def _last_convolution(self):
+        return self.conv2
 
     def _preactivate(self, x, training):
         return tf.nn.leaky_relu(self.preact(x, training=training), self.leak)

@@ -209,7 +209,11 @@ def build_network(
     """
     options = config.as_dict()
     del options["num_blocks"]
-    return ResNet(num_classes=num_classes, weight_decay=weight_decay, **options)
+    identity_units = options.pop("identity_units")
+    network = ResNet(num_classes=num_classes, weight_decay=weight_decay, **options)
+    if identity_units:
+        network.begin_as_identity()
+    return network
 
 
 @factory.register_backbone_builder("sact_resnet")

@@ -18,7 +18,7 @@ PREPROCESSING = ("imagenet", "cifar")
 
 @dataclasses.dataclass
 class SACTResNet(hyperparams.Config):
-    """The backbone; all but `num_blocks` as in `sact_tf.ResNet`."""
+    """The backbone; all but the last two as in `sact_tf.ResNet`."""
 
     family: str = "imagenet"
     units: Sequence[int] = dataclasses.field(default_factory=lambda: [3, 4, 23, 3])
@@ -31,6 +31,8 @@ class SACTResNet(hyperparams.Config):
     tile_size: int = 1
     freeze_batch_norm: bool = False
     batch_norm_momentum: float | None = None
+    #: Whether fresh weights make every unit the identity: helps short trainings.
+    identity_units: bool = False
     #: Only the first so many blocks, for tasks that add more themselves.
     num_blocks: int | None = None
 

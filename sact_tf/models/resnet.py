@@ -321,6 +321,16 @@ class ResNet(tf_keras.Model):
         for metric, value in zip(self._cost_metrics, values, strict=True):
             metric.update_state(tf.cast(value, tf.float32))
 
+    def begin_as_identity(self) -> None:
+        """Makes every residual unit the identity (or its shortcut), to be trained.
+
+        The gradient then reaches all units alike from the first step on: short
+        trainings from fresh weights come much further.
+        """
+        for block in self.blocks:
+            for unit in block.units:
+                unit.begin_as_identity()
+
     @property
     def adaptivity(self) -> str:
         """One of "none", "act" and "sact"."""

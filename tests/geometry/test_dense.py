@@ -10,9 +10,9 @@ MASK = np.random.default_rng(1).uniform(size=(2, 5, 7)) < 0.3
 
 def test_residuals_reach_active_positions_only():
     geometry = Dense(tf.constant(FEATURES))
-    geometry.add(lambda: [tf.ones_like(FEATURES)], None)
+    geometry.add(lambda: [tf.ones_like(FEATURES)])
     geometry.halt(tf.constant(MASK))
-    geometry.add(lambda: [tf.ones_like(FEATURES)], None)
+    geometry.add(lambda: [tf.ones_like(FEATURES)])
     expected = FEATURES + 1.0 + MASK[..., np.newaxis]
     np.testing.assert_allclose(geometry.features(1)[0], expected)
     np.testing.assert_allclose(
@@ -30,7 +30,8 @@ def test_output_is_the_weighted_sum(per_image):
     for index, weight in enumerate(weights):
         if index:
             left = tf.constant(weights[index:].sum(axis=0))
-            geometry.add(lambda: [tf.ones_like(FEATURES)], left)
+            geometry.halt(left > 0, left)
+            geometry.add(lambda: [tf.ones_like(FEATURES)])
         over_map = weight[:, None, None, None] if per_image else weight[..., None]
         expected = expected + over_map * geometry.features(0)[0]
     np.testing.assert_allclose(geometry.leave(), expected, atol=1e-6)

@@ -47,17 +47,20 @@ def run(geometry, units, masks, weights):
     scores = []
     for index, unit in enumerate(units):
         if index:
-            geometry.halt(tf.constant(masks[index - 1]))
-            geometry.add(
-                functools.partial(unit.residual, geometry),
+            geometry.halt(
+                tf.constant(masks[index - 1]),
                 None if weights is None else tf.constant(weights[index]),
                 last=index == len(units) - 1,
             )
+            geometry.add(functools.partial(unit.residual, geometry))
         active = masks[index - 1] if index else np.ones_like(masks[0])
         rng = np.random.default_rng(index)
         kernel = tf.constant(rng.normal(size=(10, CHANNELS)).astype("f"))
         offset = tf.constant(rng.normal(size=10).astype("f"))
-        score = geometry.linear_score(kernel, offset)
+        score = geometry.unless_empty(
+            functools.partial(geometry.linear_score, kernel, offset),
+            functools.partial(tf.zeros, geometry.decisions_shape),
+        )
         # What a score says of halted positions means nothing.
         if index < len(units) - 1:
             scores.append(tf.where(active, score, 0.0))
@@ -159,9 +162,8 @@ def test_halted_images_are_left_out(unit):
         values, ran = [], []
         for index, layer in enumerate(units):
             if index:
-                geometry.halt(tf.constant(active[index]))
-                residual = functools.partial(layer.residual, geometry)
-                geometry.add(residual, tf.constant(weights[index]))
+                geometry.halt(tf.constant(active[index]), tf.constant(weights[index]))
+                geometry.add(functools.partial(layer.residual, geometry))
             ran.append(geometry.features(0)[0].shape[0])
             mean = geometry.decisions_per_image(geometry.global_mean()[:, 0])
             values.append(mean * active[index])

@@ -125,7 +125,7 @@ def test_unit_on_a_geometry_is_the_unit_on_a_map(unit):
     if unit == "bottleneck":
         layer = BottleneckUnit(8, 2, batch_norm=NORM, name="unit")
     geometry = Dense(unit_input)
-    geometry.add(lambda: layer.residual(geometry), None)
+    geometry.add(lambda: layer.residual(geometry))
     np.testing.assert_allclose(geometry.features(0)[0], layer(unit_input), atol=1e-5)
 
 
