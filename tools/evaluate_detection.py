@@ -2,8 +2,9 @@ r"""What detectors reach and what they cost: rows of the paper's table 1.
 
 For every run: FLOPs of its feature extractor, mean and standard deviation over images,
 also as a share of those of a plain one (ResNet-101's, unless --reference_units) on the
-same images; COCO's twelve metrics; and seconds per image. With --output, an evaluation
-that was interrupted goes on. Without --model, only what the plain feature extractors of
+same images; COCO's twelve metrics; and seconds per image, of the whole detector and of
+the feature extractor alone, dense and sparse. With --output, an evaluation that was
+interrupted goes on. Without --model, only what the plain feature extractors of
 ResNet-50 and ResNet-101 cost on these images.
 
     python -m tools.evaluate_detection --annotations instances_val2017.json \
@@ -17,6 +18,7 @@ import sys
 import time
 
 import numpy as np
+import tensorflow as tf
 from tqdm import tqdm
 
 import sact_tf
@@ -56,7 +58,7 @@ def main() -> None:
         "--time_images",
         type=int,
         default=8,
-        help="how many images to time, dense against sparse (default: 8; 0: none)",
+        help="how many images to time, all networks in turn (default: 8; 0: none)",
     )
     parser.add_argument(
         "--halting_bias",
@@ -142,15 +144,17 @@ def _rows(flags):
             if key not in ("output", "json")
         }
         folders.claim(flags.output, "settings.json", settings, "evaluation")
-    rows = []
-    for path in flags.model:
+    evaluations, names = [], []
+    for number, path in enumerate(flags.model, 1):
         run = detectors.load(path)
-        name = pathlib.Path(run.folder).resolve().name
-        store = flags.output and flags.output / f"{len(rows) + 1}-{name}.json"
-        evaluation = _evaluate(run, name, store, flags)
-        seconds = _time(path, run, flags) if flags.time_images else {}
-        rows.append(evaluation.row(name, seconds))
-    return rows
+        names.append(pathlib.Path(run.folder).resolve().name)
+        store = flags.output and flags.output / f"{number}-{names[-1]}.json"
+        evaluations.append(_evaluate(run, names[-1], store, flags))
+    seconds = _time(flags) if flags.time_images else [{}] * len(names)
+    return [
+        evaluation.row(name, times)
+        for evaluation, name, times in zip(evaluations, names, seconds, strict=True)
+    ]
 
 
 def _batches(run, flags):
@@ -203,28 +207,64 @@ def _evaluate(run, name, store, flags):
     return evaluation
 
 
-def _time(path, run, flags):
-    """Seconds per image: kinds of execution take turns, the better of two counts."""
-    batches = list(_batches(run, flags).take(flags.time_images))
-    networks = {
-        kind: detectors.load(path, execution).built.detector
-        for kind, execution in _EXECUTIONS.items()
-    }
-    best = {kind: np.full(len(batches), np.inf) for kind in networks}
-    for kind, detector in networks.items():
-        detector.detect(batches[0][0])  # Traces.
-        tqdm.write(f"timing: {kind} is ready", sys.stderr)
-    for _ in range(2):
-        for index, (images, labels) in enumerate(batches):
-            for kind, detector in networks.items():
-                began = time.perf_counter()
-                found = detector.detect(
-                    images, labels["image_shapes"], flags.halting_bias
-                )
-                found["scores"].numpy()
-                spent = time.perf_counter() - began
-                best[kind][index] = min(best[kind][index], spent)
-    return {kind: float(times.mean()) for kind, times in best.items()}
+def _time(flags):
+    """Seconds per image of every detector, and of its feature extractor alone.
+
+    All of them take turns, so that they can be compared; the better of two counts.
+    """
+    batches, candidates = [], {}
+    for index, path in enumerate(flags.model):
+        for kind, execution in _EXECUTIONS.items():
+            run = detectors.load(path, execution)
+            functions = {
+                kind: _detecting(run.built.detector, flags.halting_bias),
+                f"extractor, {kind}": _extracting(
+                    run.built.detector.extractor, flags.halting_bias
+                ),
+            }
+            candidates.update({(index, k): f for k, f in functions.items()})
+        batches.append(list(_batches(run, flags).take(flags.time_images)))
+    best = {key: np.full(len(batches[key[0]]), np.inf) for key in candidates}
+    turns = [
+        (image, key)
+        for _ in range(3)  # The first one traces.
+        for image in range(max(map(len, batches)))
+        for key in candidates
+        if image < len(batches[key[0]])
+    ]
+    traced = set()
+    for image, key in tqdm(turns, "timing", leave=False, file=sys.stderr):
+        images, labels = batches[key[0]][image]
+        began = time.perf_counter()
+        candidates[key](images, labels["image_shapes"])
+        spent = time.perf_counter() - began
+        if key in traced:
+            best[key][image] = min(best[key][image], spent)
+        traced.add(key)
+    return [
+        {kind: float(best[i, kind].mean()) for i, kind in candidates if i == index}
+        for index in range(len(batches))
+    ]
+
+
+def _detecting(detector, halting_bias):
+    def detect(images, image_shapes):
+        detector.detect(images, image_shapes, halting_bias)["scores"].numpy()
+
+    return detect
+
+
+def _extracting(extractor, halting_bias):
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32)],
+        autograph=False,
+    )
+    def extract(images):
+        maps = extractor(images, training=False, halting_bias=halting_bias)
+        return maps[max(maps, key=int)]
+
+    # Fetching one number waits for all of the computation, and copies nothing.
+    return lambda images, image_shapes: extract(images)[0, 0, 0, 0].numpy()
 
 
 if __name__ == "__main__":

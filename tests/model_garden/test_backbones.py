@@ -51,6 +51,13 @@ def test_the_cifar_family_has_levels_0_to_2():
     }
 
 
+def test_units_begin_as_the_identity_where_the_config_says_so():
+    for identity in (False, True):
+        backbone = from_factory(identity_units=identity)
+        kernels = [unit.conv3.kernel for b in backbone.blocks for unit in b.units]
+        assert all((np.abs(kernel).max() == 0) == identity for kernel in kernels)
+
+
 @pytest.mark.parametrize("adaptivity", ["none", "act", "sact"])
 def test_losses_and_costs_are_those_of_the_whole_network(adaptivity):
     network = small_network(adaptivity=adaptivity)

@@ -44,6 +44,28 @@ def images(batch=2, height=64, width=64, seed=0):
     )
 
 
+@pytest.mark.parametrize("family, units", [("imagenet", 4 * [2]), ("cifar", 3 * [2])])
+def test_units_can_begin_as_the_identity(family, units):
+    tf_keras.utils.set_random_seed(0)
+    model = sact_tf.ResNet(family, units, "none", num_classes=5, base_channels=4)
+    before = model(images(), training=False)
+    model.begin_as_identity()
+    logits = model(images(), training=False)
+    assert np.abs(before - logits).max() > 1e-3
+    # What the units compute before their last convolution makes no difference ...
+    for block in model.blocks:
+        for unit in block.units:
+            unit.conv1.kernel.assign(-unit.conv1.kernel)
+    np.testing.assert_array_equal(model(images(), training=False), logits)
+    # ... but can be learned.
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(model(images(), training=True) ** 2)
+    last = [block.units[1].weights for block in model.blocks]
+    kernels = [next(w for w in ws[::-1] if w.shape.rank == 4) for ws in last]
+    for gradient in tape.gradient(loss, kernels):
+        assert np.abs(gradient).max() > 0
+
+
 # --- The authors' numbers ---------------------------------------------------------
 
 

@@ -51,7 +51,12 @@ def test_evaluation_agrees_with_the_trainers(
         (row["metrics"]["AR100"], "ARmax100"),
     ):
         np.testing.assert_allclose(ours, logged[theirs][-1][1], rtol=1e-3, atol=1e-4)
-    assert set(row["seconds"]) == {"dense", "sparse"}
+    assert set(row["seconds"]) == {
+        "dense",
+        "sparse",
+        "extractor, dense",
+        "extractor, sparse",
+    }
     assert min(row["seconds"].values()) > 0
     assert "tiny_run" in (tmp_path / "out" / "table.md").read_text()
     # What is there is not computed again.
