@@ -14,7 +14,6 @@ The output, the sum of p_l x_l (eqn 10), is kept as just that: then the last con
 of a unit can add its residual to the features while it writes it.
 """
 
-import contextlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -110,7 +109,6 @@ class Packed:
         self._finished = []
         self._has_idle_rows = tf.constant(side > 1 or not conditionals)
         self._remainder = None
-        self._surely_packed = False
         self._prepare_halos()
         places = self._all_places()
         rows = tf.reshape(features, [self._positions, self._channels])
@@ -203,38 +201,25 @@ class Packed:
 
         def masked():
             (values,) = residual()
-            if not self._conditionals:
-                values *= _as_map(state.alive)
-            elif self._side > 1 or self._packing:
-                values = tf.cond(
-                    self._has_idle_rows,
-                    lambda: values * _as_map(state.alive),
-                    lambda: values,
-                )
-            return _as_rows(_sum(_as_map(state.rows), values))
+            return new_rows(values * _as_map(state.alive))
 
-        def exact():
-            # With nothing in between, TensorFlow fuses the sum into the convolution.
-            with self._packed_for_sure():
-                (values,) = residual()
+        def fused():
+            # With nothing in between, TensorFlow adds while it convolves.
+            return new_rows(*residual())
+
+        def new_rows(values):
             return _as_rows(_sum(_as_map(state.rows), values))
 
         def after():
             if self._side > 1 or not self._conditionals:
                 return masked()
-            idle = self._is_whole() | self._has_idle_rows
-            return tf.cond(idle, masked, exact)
+            if self._packing:
+                return tf.cond(self._has_idle_rows, masked, fused)
+            return fused()
 
         rows = self.unless_empty(after, lambda: state.rows)
         self._state = state._replace(rows=rows)
         self._set_shapes()
-
-    @contextlib.contextmanager
-    def _packed_for_sure(self):
-        """While something is packed, so that nobody needs to ask."""
-        self._surely_packed = True
-        yield
-        self._surely_packed = False
 
     def unless_empty(self, compute: Callable, otherwise: Callable):
         """See Dense."""
@@ -551,7 +536,7 @@ class Packed:
 
     def _if_whole(self, on_map, packed):
         """What one of two functions gives: the first while the rows are the map."""
-        if self._side > 1 or not self._conditionals or self._surely_packed:
+        if self._side > 1 or not self._conditionals:
             return packed()
         return tf.cond(self._is_whole(), on_map, packed)
 

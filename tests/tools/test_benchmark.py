@@ -78,6 +78,7 @@ def test_price_of_packing_is_what_falling_masks_cost_more(monkeypatch):
         (["units", "--block", 5], "--block must be 1 to 4. Received: 5"),
         (["units", "--turns", 0], "--turns must be at least 1. Received: 0"),
         (["network", "--batch-size", 0], "--batch-size must be at least 1"),
+        (["network", "--points", "tau 1"], "--points for 224 are tau 0.01, tau 0.005"),
     ],
 )
 def test_bad_input(flags, message, measures):
