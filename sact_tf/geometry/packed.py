@@ -24,7 +24,6 @@ from sact_tf.geometry.pieces import (
     Pieces,
     dilate,
     linear_score,
-    project,
     ten_to_one,
 )
 
@@ -249,7 +248,11 @@ class Packed:
         state = self._state
         # The mean is over halted positions, too, which are not here.
         local_offset = tf.concat([offset[:9], [0.0]], axis=0)
-        numbers = [project(piece, kernel)[0, :, 0] for piece in self.features(1)]
+        lowered = tf.cast(kernel, state.rows.dtype)
+        numbers = [
+            tf.cast(tf.matmul(piece, lowered, transpose_b=True), tf.float32)
+            for piece in self._pieces(1)
+        ]
         around = self._table([values + local_offset for values in numbers])
         if self._side > 1:
             tiles = tf.gather(around, state.halos)

@@ -84,11 +84,11 @@ def project(maps: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     Returns:
       float32 [B, H, W, K].
     """
-    # A convolution takes half the time of a matrix product with so few columns; and to
-    # transpose by a product is a hundred times faster than oneDNN's transposition.
-    kernel = tf.matmul(kernel, tf.eye(kernel.shape[0]), transpose_a=True)
-    kernel = tf.cast(kernel, maps.dtype)[tf.newaxis, tf.newaxis]
-    return tf.cast(tf.nn.conv2d(maps, kernel, 1, "VALID"), tf.float32)
+    shape = tf.shape(maps)
+    rows = tf.reshape(maps, [-1, maps.shape[-1]])
+    numbers = tf.matmul(rows, tf.cast(kernel, maps.dtype), transpose_b=True)
+    numbers = tf.reshape(numbers, [*tf.unstack(shape[:3]), kernel.shape[0]])
+    return tf.cast(numbers, tf.float32)
 
 
 def linear_score(
