@@ -324,8 +324,8 @@ class ResNet(tf_keras.Model):
     def begin_as_identity(self) -> None:
         """Makes every residual unit the identity (or its shortcut), to be trained.
 
-        The gradient then reaches all units alike from the first step on: short
-        trainings from fresh weights come much further.
+        Only their last convolutions are zero, and learn first. Short trainings from
+        fresh weights come much further so.
         """
         for block in self.blocks:
             for unit in block.units:
