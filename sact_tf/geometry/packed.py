@@ -12,11 +12,16 @@ aside. The map is written once, at the end of the block.
 
 The output, the sum of p_l x_l (eqn 10), is kept as just that: then the last convolution
 of a unit can add its residual to the features while it writes it.
+
+oneDNN compiles code for every shape that it meets, which takes as long as a convolution
+of some hundred rows. So both matrices only come in a few sizes, a few per cent apart;
+what is missing is filled up with *spare* rows that nobody asks for.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from sact_tf.geometry.calibration import PackingCost
@@ -28,22 +33,29 @@ from sact_tf.geometry.pieces import (
 )
 
 
+#: Sizes of matrices: up to 256 they are multiples of 8; then every octave has 16.
+_SIZES = np.concatenate(
+    [np.arange(0, 256, 8), *(np.arange(16, 32) << octave for octave in range(4, 26))]
+).astype(np.int32)
+
+
 class _State(NamedTuple):
     """What halting changes. A *cell* is a tile of k x k positions, or one position.
 
     Attributes:
       rows: [n, C] features of the positions of all computed cells, n = t * k * k.
+        Spare rows come last. They repeat others, so that they are as finite as these.
       output: [n, C] their output so far, p_1 x_1 + ... + p_l x_l for the units with a
         halting score (eqn 10); None before the first, and where masks are given.
       places: int32 [n] position of each row in the map, B * H * W for those that lie
-        beyond its edges (tiles at the border).
+        beyond its edges (tiles at the border), and for spare rows.
       alive: [n, 1] one where the position is active, in the type of the features.
       ring: [1 + r + 1, C] features of halted positions around, the nearest first.
-        Its first and last row stand for nothing: no part of it is ever empty, of
+        Its first and last rows stand for nothing: no part of it is ever empty, of
         which oneDNN's convolutions would give an output of the wrong shape.
       ring_places: int32 [1 + r + 1].
-      nearest: int32 scalar, one more than the ring's positions that are next to a
-        computed one.
+      nearest: int32 scalar, how many rows of the ring come before those that are two
+        positions away from a computed one.
       row_of: int32 [B * H * W] one plus the row of each position in [rows; ring]; zero
         for positions that are in neither.
       halos: int32 [t, (k + 2)**2] the same for each cell and its surroundings.
@@ -52,6 +64,7 @@ class _State(NamedTuple):
       count: int32 scalar, n. Asked for instead of the shape of `rows`: TensorFlow's
         constant folding takes the shape of what goes into a conditional for the shape
         of what comes out of it.
+      active: int32 scalar, cells that were active when the rows were last packed.
       idle: float32 scalar, rows that units ran on in vain since they were last packed.
     """
 
@@ -67,6 +80,7 @@ class _State(NamedTuple):
     ring_halos: tf.Tensor
     halted_sum: tf.Tensor
     count: tf.Tensor
+    active: tf.Tensor
     idle: tf.Tensor
 
 
@@ -108,6 +122,7 @@ class Packed:
         self._finished = []
         self._has_idle_rows = tf.constant(side > 1 or not conditionals)
         self._remainder = None
+        self._running = tf.constant(True)  # Whether any position is active.
         self._prepare_halos()
         places = self._all_places()
         rows = tf.reshape(features, [self._positions, self._channels])
@@ -129,6 +144,7 @@ class Packed:
             ring_halos=tf.zeros([1, 9], tf.int32),
             halted_sum=tf.zeros([self._images, self._channels], rows.dtype),
             count=tf.size(places),
+            active=tf.size(places) // side**2,
             idle=tf.zeros([]),
         )
 
@@ -212,9 +228,7 @@ class Packed:
         def after():
             if self._side > 1 or not self._conditionals:
                 return masked()
-            if self._packing:
-                return tf.cond(self._has_idle_rows, masked, fused)
-            return fused()
+            return tf.cond(self._has_idle_rows, masked, fused)
 
         rows = self.unless_empty(after, lambda: state.rows)
         self._state = state._replace(rows=rows)
@@ -224,7 +238,7 @@ class Packed:
         """See Dense."""
         if not self._conditionals:
             return compute()
-        return tf.cond(self._state.count > 0, compute, otherwise)
+        return tf.cond(self._running, compute, otherwise)
 
     def global_mean(self) -> tf.Tensor:
         """See Dense."""
@@ -302,8 +316,14 @@ class Packed:
         if remainder is not None:
             weight = self._weight(state, remainder)
             if state.output is not None:
-                output = _sum(state.output, weight * state.rows)
+                output = self.unless_empty(
+                    lambda: _sum(state.output, weight * state.rows),
+                    lambda: state.output,
+                )
                 state, weight = state._replace(output=output), None
+        if not self._conditionals:
+            self._halt_unconditionally(state, cells, weight, last)
+            return
 
         def shrink():
             after, output, places = self._shrink(state, cells, weight, last)
@@ -312,27 +332,30 @@ class Packed:
         def go_on():
             after = state
             if weight is not None:
-                after = state._replace(output=weight * state.rows)
+                # Where everything halts at the first score the features are the output.
+                output = tf.cond(
+                    running, lambda: weight * state.rows, lambda: state.rows
+                )
+                after = state._replace(output=output)
             return (*_tensors(after), state.rows[:0], state.places[:0])
 
-        if not self._conditionals:
-            self._halt_unconditionally(state, cells, weight, last)
-            return
         count = tf.math.count_nonzero(cells, dtype=tf.int32)
-        total = state.count // self._side**2
-        stays = tf.equal(count, total)
+        packed = self._size(count, state)
+        running = count > 0
+        stays = tf.equal(packed, state.count)
         if self._packing:
             rows = tf.cast(state.count, tf.float32)
-            active = tf.cast(count * self._side**2, tf.float32)
             # Packed rows are somewhat slower than the map.
             slower = tf.where(self._is_whole(), self._packing.slower, 1.0)
-            idle = state.idle + tf.maximum(rows - slower * active, 0.0)
+            fewer = rows - slower * tf.cast(packed, tf.float32)
+            idle = state.idle + tf.maximum(fewer, 0.0)
             state = state._replace(idle=idle)
-            cheap = idle < self._packing.fixed + self._packing.per_row * rows
-            stays |= cheap & (count > 0)
+            stays |= idle < self._packing.fixed + self._packing.per_row * rows
         if self._side == 1:
-            self._has_idle_rows = stays & (count < total)
-        *after, output, places = tf.cond(stays, go_on, shrink)
+            self._has_idle_rows = stays & (count < state.active)
+        # Nothing asks for rows once all have halted.
+        *after, output, places = tf.cond(stays | ~running, go_on, shrink)
+        self._running = running
         self._state = _State(*after)
         if state.output is None and weight is None:
             self._state = self._state._replace(output=None)
@@ -366,14 +389,23 @@ class Packed:
         state = self._state
         output = state.rows
         if self._remainder is not None:
-            weighted = self._on_rows(self._remainder, state) * state.rows
-            output = _sum(state.output, weighted)
+
+            def with_the_remainder():
+                weighted = self._on_rows(self._remainder, state) * state.rows
+                return _sum(state.output, weighted)
+
+            output = self.unless_empty(with_the_remainder, lambda: state.output)
         places, outputs = zip(*self._finished, (state.places, output), strict=True)
-        flat = tf.raw_ops.ParallelDynamicStitch(
-            indices=list(places), data=list(outputs)
-        )
+
+        def stitched():
+            flat = tf.raw_ops.ParallelDynamicStitch(
+                indices=list(places), data=list(outputs)
+            )
+            return flat[: self._positions]
+
+        flat = self._if_whole(lambda: output, stitched)
         shape = tf.concat([self.decisions_shape, [self._channels]], axis=0)
-        return tf.reshape(flat[: self._positions], shape)
+        return tf.reshape(flat, shape)
 
     def _shrink(self, state: _State, cells, weight, last):
         """The state without the cells that have halted, and what these leave behind.
@@ -383,8 +415,16 @@ class Packed:
         """
         kept = tf.cast(tf.where(cells)[:, 0], tf.int32)
         gone = tf.cast(tf.where(~cells)[:, 0], tf.int32)
-        places = self._take(state.places, kept)
+        active = tf.math.count_nonzero(cells, dtype=tf.int32)
+        count = self._size(active, state)
+        spare = count // self._side**2 - active
         gone_places = self._take(state.places, gone)
+        places = self._take(state.places, kept)
+        places = tf.concat(
+            [places, tf.fill([spare * self._side**2], self._positions)], axis=0
+        )
+        kept = tf.concat([kept, tf.repeat(kept[-1:], spare)], axis=0)
+        corners = self._take(state.places, kept)[:: self._side**2]
         row_of = self._row_of(places)
         computed = tf.reshape(row_of, self.decisions_shape) > 0
         near = dilate(computed, 1)
@@ -393,9 +433,8 @@ class Packed:
             rings.append(dilate(computed, 2) & ~near)
         if self._real is not None:
             rings = [ring & self._real for ring in rings]
-        ring, ring_places = self._new_ring(state, rings)
+        ring, ring_places, nearest = self._new_ring(state, rings)
         row_of = self._row_of(tf.concat([places, ring_places], axis=0))
-        nearest = 1 + tf.math.count_nonzero(rings[0], dtype=tf.int32)
         gone_rows, halted_sum = None, state.halted_sum
         if state.output is None or not last:
             gone_rows = self._take(state.rows, gone)
@@ -416,40 +455,61 @@ class Packed:
             ring_places=ring_places,
             nearest=nearest,
             row_of=row_of,
-            halos=self._halos(row_of, places[:: self._side**2], self._side),
+            halos=self._halos(row_of, corners, self._side),
             ring_halos=(
                 self._halos(row_of, ring_places[:nearest], 1)
                 if self._radius == 2
                 else state.ring_halos
             ),
             halted_sum=halted_sum,
-            count=tf.math.count_nonzero(cells, dtype=tf.int32) * self._side**2,
+            count=count,
+            active=active,
             idle=tf.zeros([]),
         )
         return after, gone_output, gone_places
 
     def _new_ring(self, state: _State, rings):
-        """Features and places of the rings, out of the rows and the ring before."""
-        count = state.count
-        nothing = tf.zeros([1, self._channels], state.rows.dtype)
-        nowhere = self._positions[tf.newaxis]
-        features, places = [nothing], [nowhere]
+        """Features and places of the rings, out of the rows and the ring before.
+
+        And the size of the part that ends with the first ring.
+        """
+        part_features, part_places = [], []
         for ring in rings:
             where = tf.cast(tf.where(tf.reshape(ring, [-1]))[:, 0], tf.int32)
             source = tf.gather(state.row_of, where) - 1
-            halted_now = source < count
+            halted_now = source < state.count
             from_rows = tf.boolean_mask(source, halted_now)
-            from_ring = tf.boolean_mask(source, ~halted_now) - count
-            features += [
+            from_ring = tf.boolean_mask(source, ~halted_now) - state.count
+            places = tf.concat(
+                [
+                    tf.boolean_mask(where, halted_now),
+                    tf.boolean_mask(where, ~halted_now),
+                ],
+                axis=0,
+            )
+            # One before the first ring and one behind each, and what fills them up.
+            before = 0 if part_places else 1
+            size = tf.size(places)
+            behind = _next_size(size + before + 1) - size - before
+            part_places.append(
+                tf.pad(places, [[before, behind]], constant_values=self._positions)
+            )
+            nothing = [
+                tf.zeros([number, self._channels], state.rows.dtype)
+                for number in (before, behind)
+            ]
+            rows, ring_rows = (
                 tf.gather(state.rows, from_rows),
                 tf.gather(state.ring, from_ring),
-            ]
-            places += [
-                tf.boolean_mask(where, halted_now),
-                tf.boolean_mask(where, ~halted_now),
-            ]
-        features, places = [*features, nothing], [*places, nowhere]
-        return tf.concat(features, axis=0), tf.concat(places, axis=0)
+            )
+            part_features += [nothing[0], rows, ring_rows, nothing[1]]
+        features = tf.concat(part_features, axis=0)
+        return features, tf.concat(part_places, axis=0), tf.size(part_places[0])
+
+    def _size(self, cells, state):
+        """Rows that some active cells are packed into: int32 scalar."""
+        per_cell = self._side**2
+        return tf.minimum(_next_size(cells * per_cell, per_cell), state.count)
 
     def _take(self, values, cells):
         """The rows of some cells, of a tensor with one row for each position."""
@@ -465,10 +525,22 @@ class Packed:
         return tf.minimum(image, self._images - 1) if last else image
 
     def _sum_by_image(self, rows, places):
-        total = tf.math.unsorted_segment_sum(
-            rows, self._image_of(places), self._images + 1
+        """Sums [B, C] of rows [n, C]."""
+        image = self._image_of(places)
+
+        def product():
+            of_image = tf.one_hot(image, self._images, dtype=rows.dtype)
+            return tf.matmul(of_image, rows, transpose_a=True)
+
+        if not self._conditionals:
+            return product()
+        # A segment sum gives every image to one core. With several of them it is fast
+        # enough, and an image with infinite features does no harm to the others.
+        return tf.cond(
+            tf.equal(self._images, 1),
+            product,
+            lambda: tf.math.unsorted_segment_sum(rows, image, self._images + 1)[:-1],
         )
-        return total[:-1]
 
     def _all_places(self):
         """Places of all positions, cell after cell: int32 [t * k * k]."""
@@ -553,6 +625,15 @@ class Packed:
             value = getattr(self._state, name)
             if value is not None:
                 value.set_shape([None, self._channels])
+
+
+def _next_size(count, multiple: int = 1):
+    """The smallest of _SIZES that a number of rows fits into: int32 scalar.
+
+    Of a multiple of a number, the next multiple at least as large as that size.
+    """
+    size = tf.gather(_SIZES, tf.searchsorted(_SIZES, count[tf.newaxis]))[0]
+    return -(-size // multiple) * multiple
 
 
 def _tensors(state):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sact_tf.geometry import Dense, Images, Packed
+from sact_tf.geometry import Dense, Images, Packed, packed
 from sact_tf.geometry.calibration import PackingCost
 from sact_tf.layers.residual_units import BasicUnit, BottleneckUnit
 
@@ -186,9 +186,51 @@ def test_only_the_rows_that_are_needed_are_kept():
     geometry.halt(tf.constant(mask))
     active, ring = geometry.features(1)
     assert tf.size(active) == 16 * CHANNELS
-    assert 20 <= tf.size(ring) // CHANNELS <= 20 + 2
+    assert tf.size(ring) == 24 * CHANNELS  # 20 and two of nothing, up to an eighth.
     mask[0, 6:, :] = False
     geometry.halt(tf.constant(mask))
     active, ring = geometry.features(1)
-    assert tf.size(active) == 4 * CHANNELS
-    assert 14 <= tf.size(ring) // CHANNELS <= 14 + 2
+    assert tf.size(active) == 8 * CHANNELS  # Of which four are active.
+    assert tf.size(ring) == 16 * CHANNELS
+
+
+def test_matrices_come_in_few_sizes():
+    """Every shape is compiled for once: masks of ever new sizes must not give any."""
+    counts = np.arange(1, 3000, dtype=np.int32)
+    sizes = [int(packed._next_size(tf.constant(count))) for count in counts]
+    assert len(set(sizes)) < 90
+    excess = sizes - counts
+    assert excess.min() == 0 and (excess < np.maximum(8, counts / 16)).all()
+    assert packed._next_size(tf.constant(0)) == 0
+    assert packed._next_size(tf.constant(65), 64) == 128
+    found = set()
+    rng = np.random.default_rng(1)
+    for share in np.linspace(0.2, 0.8, 40):
+        features = tf.zeros([1, 20, 20, CHANNELS])
+        geometry = Packed(features, radius=1)
+        geometry.halt(tf.constant(rng.random([1, 20, 20]) < share))
+        found.add(tuple(piece.shape[1] for piece in geometry.features(1)))
+    assert {size for pair in found for size in pair} <= {*sizes, 400}
+    assert len({rows for rows, _ in found}) < 30
+
+
+@pytest.mark.parametrize("conditionals", [True, False])
+def test_spare_rows_do_no_harm(conditionals):
+    """They are in no output and no mean, and stay finite while units run on them."""
+    features = tf.random.stateless_normal([2, 9, 9, CHANNELS], [1, 2])
+    mask = np.zeros([2, 9, 9], bool)
+    mask[0, 2:5, 2:5] = mask[1, 0, 0] = True
+
+    def outcome(geometry):
+        geometry.halt(tf.constant(mask))
+        for _ in range(40):
+            geometry.add(lambda: [piece / 2 for piece in geometry.features(0)])
+        mean = geometry.global_mean()
+        geometry.halt(tf.constant(mask & (np.arange(9) > 2)))
+        return [mean, geometry.leave()]
+
+    dense = outcome(Dense(features))
+    sparse = outcome(Packed(features, radius=1, conditionals=conditionals))
+    for actual, expected in zip(sparse, dense, strict=True):
+        assert np.isfinite(actual).all()
+        np.testing.assert_allclose(actual, expected, rtol=1e-5)
