@@ -7,7 +7,7 @@ active positions dilated 3x3, and for the others at the active positions.
 
 import tensorflow as tf
 
-from sact_tf.geometry.pieces import dilate
+from sact_tf.geometry.maps import dilate
 
 
 def convolution(kernel_shape, positions: tf.Tensor | int) -> tf.Tensor:

@@ -33,7 +33,7 @@ import sact_tf
 from sact_tf import visualization
 from sact_tf.evaluation import report
 from sact_tf.geometry import Dense, Packed, calibration
-from sact_tf.geometry.pieces import dilate
+from sact_tf.geometry.maps import dilate
 from sact_tf.layers.residual_units import BasicUnit, BottleneckUnit
 from sact_tf.models import trunk
 from tools import command_line

@@ -9,16 +9,16 @@ do not know which geometry they run on, and all geometries give the same numbers
   Packed: at active positions (the perforated convolution) or in active tiles.
   Images: in images that have not halted (ACT).
 
-Features travel between the verbs as a list of *pieces*, tensors whose last axis are the
-channels. What a unit does at each position by itself (batch norm, activation, 1x1
-convolution) it applies to every piece; for what needs the neighbours it asks the
-geometry. Dense and Images have one piece, maps; Packed has one for the rows that are
-computed and one for each ring of halted positions around them.
+Features travel between the verbs as one tensor [B, H, W, C]. What a unit does at each
+position by itself (batch norm, activation, 1x1 convolution) it applies to that; for
+what needs the neighbours it asks the geometry. Dense and Images give maps; Packed gives
+rows that look like a map one position wide: those that are computed, and behind them
+those of the halted positions around them.
 """
 
 from sact_tf.geometry.dense import Dense
 from sact_tf.geometry.images import Images
+from sact_tf.geometry.maps import within, without_padding
 from sact_tf.geometry.packed import Packed
-from sact_tf.geometry.pieces import Pieces, within, without_padding
 
-__all__ = ["Dense", "Images", "Packed", "Pieces", "within", "without_padding"]
+__all__ = ["Dense", "Images", "Packed", "within", "without_padding"]

@@ -4,8 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from sact_tf.geometry.pieces import (
-    Pieces,
+from sact_tf.geometry.maps import (
     linear_score,
     mean_over_positions,
     without_padding,
@@ -46,28 +45,33 @@ class Dense:
         """Shape of the halting decisions, [B] or [B, H, W], as an int32 tensor."""
         return tf.shape(self._features)[: 1 if self._per_image else 3]
 
-    def features(self, radius: int) -> Pieces:
+    def features(self, radius: int) -> tf.Tensor:
         """Features of the active positions and of all up to `radius` away from one."""
         del radius  # Everything is here.
-        return [self._features]
+        return self._features
 
     def convolve(
-        self, pieces: Pieces, convolution: Callable, then: Callable = tf.identity
-    ) -> Pieces:
+        self,
+        features: tf.Tensor,
+        convolution: Callable,
+        then: Callable = tf.identity,
+        radius: int = 1,
+    ) -> tf.Tensor:
         """A 3x3 convolution; the surroundings shrink by one position.
 
         Args:
-          pieces: features with surroundings of some radius r >= 1.
+          features: features with their surroundings.
           convolution: a sact_tf.layers.convolution.Convolution.
           then: what follows at each position by itself.
+          radius: of the surroundings, at least one.
 
         Returns:
-          Features with surroundings of radius r - 1: the active positions for r = 1.
+          Features with surroundings smaller by one: the active positions for radius 1.
         """
-        (features,) = pieces
-        return [then(convolution(without_padding(features, self._real)))]
+        del radius
+        return then(convolution(without_padding(features, self._real)))
 
-    def add(self, residual: Callable[[], Pieces]) -> None:
+    def add(self, residual: Callable[[], tf.Tensor]) -> None:
         """Adds a residual at the active positions (eqn 2; Algorithm 2, lines 13-17).
 
         To the block's output it adds the residual times the remainder: the sum of p_l
@@ -78,7 +82,7 @@ class Dense:
         Args:
           residual: computes it; not called where nothing is active.
         """
-        (values,) = residual()
+        values = residual()
         if self._remainder is None or not self._last:
             # A halted image (ACT) takes no part in any output, so it needs no mask; the
             # authors' networks let it run on, which training's statistics notice.
@@ -120,13 +124,12 @@ class Dense:
         """
         return linear_score(self._features, kernel, offset, self._real)
 
-    def spread(self, values: tf.Tensor) -> Pieces:
+    def spread(self, values: tf.Tensor) -> tf.Tensor:
         """One value per image, [B, 1], for every active position."""
-        return [values[:, tf.newaxis, tf.newaxis, :]]
+        return values[:, tf.newaxis, tf.newaxis, :]
 
-    def decisions(self, pieces: Pieces) -> tf.Tensor:
+    def decisions(self, values: tf.Tensor) -> tf.Tensor:
         """Brings one value per active position, [..., 1], into shape [B, H, W]."""
-        (values,) = pieces
         return values[..., 0]
 
     def decisions_per_image(self, values: tf.Tensor) -> tf.Tensor:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from sact_tf.geometry.pieces import Pieces, mean_over_positions, without_padding
+from sact_tf.geometry.maps import mean_over_positions, without_padding
 
 
 class Images:
@@ -37,23 +37,27 @@ class Images:
         """Shape of the halting decisions, [B], as an int32 tensor."""
         return self._num_images[tf.newaxis]
 
-    def features(self, radius: int) -> Pieces:
+    def features(self, radius: int) -> tf.Tensor:
         """Maps of the images that run."""
         del radius  # Whole maps.
-        return [self._features]
+        return self._features
 
     def convolve(
-        self, pieces: Pieces, convolution: Callable, then: Callable = tf.identity
-    ) -> Pieces:
+        self,
+        features: tf.Tensor,
+        convolution: Callable,
+        then: Callable = tf.identity,
+        radius: int = 1,
+    ) -> tf.Tensor:
         """See Dense."""
-        (features,) = pieces
-        return [then(convolution(without_padding(features, self._real)))]
+        del radius
+        return then(convolution(without_padding(features, self._real)))
 
-    def add(self, residual: Callable[[], Pieces]) -> None:
+    def add(self, residual: Callable[[], tf.Tensor]) -> None:
         """See Dense."""
 
         def added():
-            (values,) = residual()
+            values = residual()
             weight = tf.cast(tf.gather(self._remainder, self._images), values.dtype)
             weighted = weight[:, tf.newaxis, tf.newaxis, tf.newaxis] * values
             # Not `+`, whose gradient trips over conditionals; see Packed.

@@ -25,13 +25,11 @@ import numpy as np
 import tensorflow as tf
 
 from sact_tf.geometry.calibration import PackingCost
-from sact_tf.geometry.pieces import (
-    Pieces,
+from sact_tf.geometry.maps import (
     dilate,
     linear_score,
     ten_to_one,
 )
-
 
 #: Sizes of matrices: up to 256 they are multiples of 8; then every octave has 16.
 _SIZES = np.concatenate(
@@ -153,74 +151,72 @@ class Packed:
         """Shape of the halting decisions, [B, H, W], as an int32 tensor."""
         return tf.stack([self._images, self._height, self._width])
 
-    def features(self, radius: int) -> Pieces:
-        """The computed positions and the rings up to `radius`: [1, n, 1, C] each."""
-        return [_as_map(piece) for piece in self._pieces(radius)]
+    def features(self, radius: int) -> tf.Tensor:
+        """The computed positions, and behind them their rings: [1, n', 1, C].
 
-    def _pieces(self, radius):
+        Without rings while the rows are the map.
+        """
+        rows = self._state.rows
+        if radius == 0:
+            return _as_map(rows)
+        return self._if_whole(
+            lambda: _as_map(rows),
+            lambda: _as_map(tf.concat([rows, self._ring(radius)], axis=0)),
+        )
+
+    def _ring(self, radius):
         state = self._state
-        if self._radius == 1:
-            return [state.rows, state.ring][: radius + 1]
-        near = state.ring[: state.nearest]
-        return [state.rows, near, state.ring[state.nearest :]][: radius + 1]
+        return state.ring if radius == self._radius else state.ring[: state.nearest]
 
     def convolve(
-        self, pieces: Pieces, convolution: Callable, then: Callable = tf.identity
-    ) -> Pieces:
+        self,
+        features: tf.Tensor,
+        convolution: Callable,
+        then: Callable = tf.identity,
+        radius: int = 1,
+    ) -> tf.Tensor:
         """See Dense."""
-        rows = [_as_rows(piece) for piece in pieces]
-
-        def packed():
-            return self._convolve_rows(rows, convolution, then)
+        rows = _as_rows(features)
 
         def on_map():
-            # As long as nothing is packed the rows are the map.
-            shape = tf.concat([self.decisions_shape, [rows[0].shape[-1]]], axis=0)
-            maps = then(convolution(tf.reshape(rows[0], shape)))
-            nothing = _as_map(_as_rows(maps)[:1])
-            return [_as_map(_as_rows(maps)), nothing][: len(pieces) - 1]
+            shape = tf.concat([self.decisions_shape, [rows.shape[-1]]], axis=0)
+            return _as_map(_as_rows(then(convolution(tf.reshape(rows, shape)))))
 
-        return self._if_whole(on_map, packed)
+        return self._if_whole(
+            on_map, lambda: self._convolve_rows(rows, convolution, then, radius)
+        )
 
-    def _convolve_rows(self, rows, convolution, then):
+    def _convolve_rows(self, rows, convolution, then, radius):
         """A 3x3 convolution of rows that find their neighbours by the tables."""
-        state = self._state
-        side, inner = self._side, len(rows) == 2
-        table = self._table(rows)
-
-        def with_neighbours(halos):
-            neighbours = tf.gather(table, halos)
-            return tf.reshape(neighbours, [1, -1, 1, 9 * table.shape[-1]])
-
+        state, side = self._state, self._side
+        table = _table(rows)
+        outputs, halos = [], []
         if side > 1:
             tiles = tf.gather(table, state.halos)
             tiles = tf.reshape(tiles, [-1, side + 2, side + 2, table.shape[-1]])
             tiles = then(convolution(tiles, surroundings="halo"))
-            outputs = [_as_map(_as_rows(tiles))]
+            outputs.append(_as_map(_as_rows(tiles)))
         else:
-            neighbours = with_neighbours(state.halos)
-            outputs = [then(convolution(neighbours, surroundings="channels"))]
-        if not inner:
-            neighbours = with_neighbours(state.ring_halos)
+            halos.append(state.halos)
+        if radius == 2:
+            halos.append(state.ring_halos)
+        if halos:
+            halos = halos[0] if len(halos) == 1 else tf.concat(halos, axis=0)
+            neighbours = tf.gather(table, halos)
+            neighbours = tf.reshape(neighbours, [1, -1, 1, 9 * table.shape[-1]])
             outputs.append(then(convolution(neighbours, surroundings="channels")))
-        return outputs
+        return outputs[0] if len(outputs) == 1 else tf.concat(outputs, axis=1)
 
-    def _table(self, rows):
-        """What `row_of` and the halos point into: a row of zeros, then the rows."""
-        zero = tf.zeros([1, rows[0].shape[-1]], rows[0].dtype)
-        return tf.concat([zero, *rows], axis=0)
-
-    def add(self, residual: Callable[[], Pieces]) -> None:
+    def add(self, residual: Callable[[], tf.Tensor]) -> None:
         """See Dense."""
         state = self._state
 
         def masked():
-            (values,) = residual()
-            return new_rows(values * _as_map(state.alive))
+            return new_rows(residual() * _as_map(state.alive))
 
         def fused():
             # With nothing in between, TensorFlow adds while it convolves.
-            return new_rows(*residual())
+            return new_rows(residual())
 
         def new_rows(values):
             return _as_rows(_sum(_as_map(state.rows), values))
@@ -265,9 +261,9 @@ class Packed:
         lowered = tf.cast(kernel, state.rows.dtype)
         numbers = [
             tf.cast(tf.matmul(piece, lowered, transpose_b=True), tf.float32)
-            for piece in self._pieces(1)
+            for piece in (state.rows, self._ring(1))
         ]
-        around = self._table([values + local_offset for values in numbers])
+        around = _table(tf.concat(numbers, axis=0) + local_offset)
         if self._side > 1:
             tiles = tf.gather(around, state.halos)
             tiles = tf.reshape(tiles, [-1, self._side + 2, self._side + 2, 10])
@@ -284,14 +280,13 @@ class Packed:
         image = self._image_of(state.places, last=True)
         return self._on_map(local[:, 0] + tf.gather(mean, image)[:, 0])
 
-    def spread(self, values: tf.Tensor) -> Pieces:
+    def spread(self, values: tf.Tensor) -> tf.Tensor:
         """See Dense."""
         image = self._image_of(self._state.places, last=True)
-        return [_as_map(tf.gather(values, image))]
+        return _as_map(tf.gather(values, image))
 
-    def decisions(self, pieces: Pieces) -> tf.Tensor:
+    def decisions(self, values: tf.Tensor) -> tf.Tensor:
         """See Dense."""
-        (values,) = pieces
         return self._on_map(tf.reshape(values, [-1]))
 
     def _on_map(self, values):
@@ -433,7 +428,7 @@ class Packed:
             rings.append(dilate(computed, 2) & ~near)
         if self._real is not None:
             rings = [ring & self._real for ring in rings]
-        ring, ring_places, nearest = self._new_ring(state, rings)
+        ring, ring_places, nearest = self._new_ring(state, rings, count)
         row_of = self._row_of(tf.concat([places, ring_places], axis=0))
         gone_rows, halted_sum = None, state.halted_sum
         if state.output is None or not last:
@@ -468,43 +463,48 @@ class Packed:
         )
         return after, gone_output, gone_places
 
-    def _new_ring(self, state: _State, rings):
+    def _new_ring(self, state: _State, rings, count):
         """Features and places of the rings, out of the rows and the ring before.
 
-        And the size of the part that ends with the first ring.
+        And the size of the part that ends with the first ring. With the `count` rows in
+        front both have one of the few sizes.
         """
-        part_features, part_places = [], []
+        features, places = [], []
+        size = count  # Of all so far.
         for ring in rings:
             where = tf.cast(tf.where(tf.reshape(ring, [-1]))[:, 0], tf.int32)
             source = tf.gather(state.row_of, where) - 1
             halted_now = source < state.count
             from_rows = tf.boolean_mask(source, halted_now)
             from_ring = tf.boolean_mask(source, ~halted_now) - state.count
-            places = tf.concat(
-                [
-                    tf.boolean_mask(where, halted_now),
-                    tf.boolean_mask(where, ~halted_now),
-                ],
-                axis=0,
-            )
-            # One before the first ring and one behind each, and what fills them up.
-            before = 0 if part_places else 1
-            size = tf.size(places)
-            behind = _next_size(size + before + 1) - size - before
-            part_places.append(
-                tf.pad(places, [[before, behind]], constant_values=self._positions)
-            )
+            # Nothing before the first ring and behind each, as much as is missing.
+            before = 0 if places else 1
+            filled = size + before + tf.size(where)
+            size = _next_size(filled + 1)
             nothing = [
                 tf.zeros([number, self._channels], state.rows.dtype)
-                for number in (before, behind)
+                for number in (before, size - filled)
             ]
-            rows, ring_rows = (
+            features += [
+                nothing[0],
                 tf.gather(state.rows, from_rows),
                 tf.gather(state.ring, from_ring),
+                nothing[1],
+            ]
+            ring_places = [
+                tf.boolean_mask(where, halted_now),
+                tf.boolean_mask(where, ~halted_now),
+            ]
+            margin = [[before, size - filled]]
+            places.append(
+                tf.pad(
+                    tf.concat(ring_places, axis=0),
+                    margin,
+                    constant_values=self._positions,
+                )
             )
-            part_features += [nothing[0], rows, ring_rows, nothing[1]]
-        features = tf.concat(part_features, axis=0)
-        return features, tf.concat(part_places, axis=0), tf.size(part_places[0])
+        nearest = tf.size(places[0])
+        return tf.concat(features, axis=0), tf.concat(places, axis=0), nearest
 
     def _size(self, cells, state):
         """Rows that some active cells are packed into: int32 scalar."""
@@ -639,6 +639,12 @@ def _next_size(count, multiple: int = 1):
 def _tensors(state):
     """A state that conditionals can return: without None."""
     return state if state.output is not None else state._replace(output=state.idle)
+
+
+def _table(rows):
+    """What `row_of` and the halos point into: a row of zeros, then the rows."""
+    zero = tf.zeros([1, rows.shape[-1]], rows.dtype)
+    return tf.concat([zero, rows], axis=0)
 
 
 def _as_map(rows):

@@ -4,7 +4,7 @@ import tensorflow as tf
 import tf_keras
 
 from sact_tf import flops
-from sact_tf.geometry.pieces import nine_to_one
+from sact_tf.geometry.maps import nine_to_one
 
 
 class Convolution(tf_keras.layers.Conv2D):

@@ -144,15 +144,12 @@ class SpatialHaltingScore(GlobalHaltingScore):
     def _logit(self, geometry, training):
         if self._leak is None and not self.local_norm.is_live(training):
             return geometry.linear_score(*self._linear())
-        pieces = [
-            self._normalized(self.local_norm, piece, training)
-            for piece in geometry.features(radius=1)
-        ]
-        local = geometry.convolve(pieces, self.local_conv)
-        everywhere = geometry.spread(self._global_logit(geometry, training))
-        return geometry.decisions(
-            [x + y for x, y in zip(local, everywhere, strict=True)]
+        features = self._normalized(
+            self.local_norm, geometry.features(radius=1), training
         )
+        local = geometry.convolve(features, self.local_conv)
+        everywhere = geometry.spread(self._global_logit(geometry, training))
+        return geometry.decisions(local + everywhere)
 
     def _linear(self):
         """The whole score but its sigmoid as one projection: [10, C] and [10].

@@ -3,7 +3,7 @@
 import tensorflow as tf
 import tf_keras
 
-from sact_tf.geometry import Dense, Pieces
+from sact_tf.geometry import Dense
 from sact_tf.layers.convolution import Convolution
 from sact_tf.layers.normalization import BatchNormalization
 
@@ -39,14 +39,13 @@ class ResidualUnit(tf_keras.layers.Layer):
         """
         preactivated = self._preactivate(inputs, training)
         geometry = Dense(inputs, real=real)
-        (residual,) = self._branch([preactivated], geometry, training)
+        residual = self._branch(preactivated, geometry, training)
         return self._shortcut(inputs, preactivated) + residual
 
-    def residual(self, geometry, training=None) -> Pieces:
+    def residual(self, geometry, training=None) -> tf.Tensor:
         """f(x) at the geometry's active positions; for units that keep the shape."""
-        pieces = geometry.features(self.radius)
-        pieces = [self._preactivate(piece, training) for piece in pieces]
-        return self._branch(pieces, geometry, training)
+        preactivated = self._preactivate(geometry.features(self.radius), training)
+        return self._branch(preactivated, geometry, training)
 
     def begin_as_identity(self) -> None:
         """Sets the last kernel and bias of f to zero, so that f(x) = 0."""
@@ -152,15 +151,13 @@ class BottleneckUnit(ResidualUnit):
     def _shortcut(self, inputs, preactivated):
         return inputs if self.shortcut is None else self.shortcut(preactivated)
 
-    def _branch(self, pieces, geometry, training):
+    def _branch(self, x, geometry, training):
         def normalized(x, norm):
             return tf.nn.relu(norm(x, training=training))
 
-        pieces = [normalized(self.conv1(x), self.conv1_norm) for x in pieces]
-        pieces = geometry.convolve(
-            pieces, self.conv2, lambda x: normalized(x, self.conv2_norm)
-        )
-        return [self.conv3(x) for x in pieces]
+        x = normalized(self.conv1(x), self.conv1_norm)
+        x = geometry.convolve(x, self.conv2, lambda x: normalized(x, self.conv2_norm))
+        return self.conv3(x)
 
     def flops(self, outer, inner):
         """See ResidualUnit."""
@@ -249,14 +246,14 @@ class BasicUnit(ResidualUnit):
             x = tf.pad(x, [[0, 0], [0, 0], [0, 0], [before, self._grow - before]])
         return x
 
-    def _branch(self, pieces, geometry, training):
+    def _branch(self, x, geometry, training):
         def normalized(x):
             # The published networks activate twice, an effective slope of leak**2.
             x = self.conv1_norm(x, training=training)
             return tf.nn.leaky_relu(x, self.leak**2)
 
-        pieces = geometry.convolve(pieces, self.conv1, normalized)
-        return geometry.convolve(pieces, self.conv2)
+        x = geometry.convolve(x, self.conv1, normalized, radius=2)
+        return geometry.convolve(x, self.conv2)
 
     def flops(self, outer, inner):
         """See ResidualUnit."""

@@ -164,7 +164,7 @@ def test_halted_images_are_left_out(unit):
             if index:
                 geometry.halt(tf.constant(active[index]), tf.constant(weights[index]))
                 geometry.add(functools.partial(layer.residual, geometry))
-            ran.append(geometry.features(0)[0].shape[0])
+            ran.append(geometry.features(0).shape[0])
             mean = geometry.decisions_per_image(geometry.global_mean()[:, 0])
             values.append(mean * active[index])
         return [*values, geometry.leave()], ran
@@ -184,14 +184,12 @@ def test_only_the_rows_that_are_needed_are_kept():
     mask = np.zeros([1, 20, 20], bool)
     mask[0, 5:9, 5:9] = True
     geometry.halt(tf.constant(mask))
-    active, ring = geometry.features(1)
-    assert tf.size(active) == 16 * CHANNELS
-    assert tf.size(ring) == 24 * CHANNELS  # 20 and two of nothing, up to an eighth.
+    assert geometry.features(0).shape[1] == 16
+    assert geometry.features(1).shape[1] == 40  # 16, 20 and some of nothing.
     mask[0, 6:, :] = False
     geometry.halt(tf.constant(mask))
-    active, ring = geometry.features(1)
-    assert tf.size(active) == 8 * CHANNELS  # Of which four are active.
-    assert tf.size(ring) == 16 * CHANNELS
+    assert geometry.features(0).shape[1] == 8  # Of which four are active.
+    assert geometry.features(1).shape[1] == 24  # 14 more and two of nothing.
 
 
 def test_matrices_come_in_few_sizes():
@@ -209,9 +207,8 @@ def test_matrices_come_in_few_sizes():
         features = tf.zeros([1, 20, 20, CHANNELS])
         geometry = Packed(features, radius=1)
         geometry.halt(tf.constant(rng.random([1, 20, 20]) < share))
-        found.add(tuple(piece.shape[1] for piece in geometry.features(1)))
-    assert {size for pair in found for size in pair} <= {*sizes, 400}
-    assert len({rows for rows, _ in found}) < 30
+        found |= {geometry.features(radius).shape[1] for radius in (0, 1)}
+    assert found <= {*sizes, 400} and len(found) < 30
 
 
 @pytest.mark.parametrize("conditionals", [True, False])
@@ -224,7 +221,7 @@ def test_spare_rows_do_no_harm(conditionals):
     def outcome(geometry):
         geometry.halt(tf.constant(mask))
         for _ in range(40):
-            geometry.add(lambda: [piece / 2 for piece in geometry.features(0)])
+            geometry.add(lambda: geometry.features(0) / 2)
         mean = geometry.global_mean()
         geometry.halt(tf.constant(mask & (np.arange(9) > 2)))
         return [mean, geometry.leave()]

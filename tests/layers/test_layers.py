@@ -126,7 +126,7 @@ def test_unit_on_a_geometry_is_the_unit_on_a_map(unit):
         layer = BottleneckUnit(8, 2, batch_norm=NORM, name="unit")
     geometry = Dense(unit_input)
     geometry.add(lambda: layer.residual(geometry))
-    np.testing.assert_allclose(geometry.features(0)[0], layer(unit_input), atol=1e-5)
+    np.testing.assert_allclose(geometry.features(0), layer(unit_input), atol=1e-5)
 
 
 @pytest.mark.parametrize("height, width", [(8, 8), (9, 6), (7, 7), (1, 1)])

@@ -1,11 +1,8 @@
-"""What geometries have in common."""
+"""Operations on maps that geometries have in common."""
 
 import functools
 
 import tensorflow as tf
-
-#: Features in parts, each with the channels on its last axis.
-Pieces = list[tf.Tensor]
 
 
 def dilate(mask: tf.Tensor, radius: int) -> tf.Tensor:
