@@ -62,6 +62,8 @@ DETECTION_POINTS = {
 UNITS = (3, 4, 23, 3)
 #: Units in a row that calibrations run.
 _CALIBRATION_UNITS = 6
+#: Turns before those that count where masks change: every shape is compiled for once.
+_WARM_UP = 10
 SHARES = (1.0, 0.9, 0.7, 0.5, 0.3, 0.15, 0.05, 0.0)
 #: Height and width of images by name.
 SIZES = {
@@ -125,6 +127,13 @@ def main() -> None:
         nargs="+",
         help='operating points for extractor and network, as "tau 0.005" (all)',
     )
+    parser.add_argument(
+        "--new-masks",
+        action="store_true",
+        help="for extractor and network: other masks at every turn, as other images "
+        "have them, with 3 %% more or less units; what is printed are medians, and "
+        "FLOPs left are about those",
+    )
     parser.add_argument("--batch-size", type=int, default=1, help="images at once")
     parser.add_argument("--turns", type=int, default=7, help="turns of each candidate")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -179,19 +188,30 @@ def main() -> None:
 
 
 def fastest(
-    candidates: dict[str, Callable[[], object]], turns: int, title: str
+    candidates: dict[str, Callable[[], object]],
+    turns: int,
+    title: str,
+    renew: Callable[[], None] | None = None,
 ) -> dict[str, float]:
-    """Seconds of each candidate: the fastest of its turns, taken in rotation."""
-    for candidate in candidates.values():
-        candidate()
-        candidate()
+    """Seconds of each candidate: the fastest of its turns, taken in rotation.
+
+    With `renew`, which is called before every turn to change the inputs, the median.
+    """
+    for _ in range(2 if renew is None else _WARM_UP):
+        if renew:
+            renew()
+        for candidate in candidates.values():
+            candidate()
     times = {name: [] for name in candidates}
     for _ in tqdm(range(turns), title, unit="turn", leave=False, file=sys.stderr):
+        if renew:
+            renew()
         for name, candidate in candidates.items():
             began = time.perf_counter()
             candidate()
             times[name].append(time.perf_counter() - began)
-    return {name: min(values) for name, values in times.items()}
+    typical = np.median if renew else min
+    return {name: float(typical(values)) for name, values in times.items()}
 
 
 def matmul_rate(size: int = 2048) -> float:
@@ -374,7 +394,7 @@ def _flops_left(masks, narrow):
 class ForcedScore:
     """A halting score at its full price that halts where it is told to."""
 
-    def __init__(self, score, unit: int, num_units: np.ndarray):
+    def __init__(self, score, unit: int, num_units: tf.Variable):
         """Wraps the score of a unit (counted from one), given the units to run."""
         self._score, self._unit, self._num_units = score, unit, num_units
         self.flops = score.flops
@@ -382,30 +402,49 @@ class ForcedScore:
     def __call__(self, geometry, training=None, halting_bias=None):
         """One at the last unit of a position, next to nothing before."""
         score = self._score(geometry, training=training, halting_bias=halting_bias)
-        stops = tf.constant(self._num_units <= self._unit)
+        stops = self._num_units <= self._unit
         # 0 * score: what is computed must not be optimised away.
         return tf.where(stops, 1.0, 0.01) + 0.0 * score
 
 
-def force_halting(model, maps: list[tuple[int, int]], means, kind, batch=1) -> None:
+def force_halting(model, maps: list[tuple[int, int]], means, kind, batch=1) -> Callable:
     """Makes the positions of a network halt at units with given means.
 
     Ranked positions use units evenly spread around the mean, from as few to as many as
     the block allows, so that some halt at almost every unit.
+
+    Returns:
+      A function that, given a random generator, changes the masks a little.
     """
-    for block, (height, width), mean in zip(model.blocks, maps, means, strict=False):
-        count = len(block.units)
-        reach = min(mean - 1, count - mean)
-        level = spread(kind, (batch, height, width))
-        wanted = mean + reach * (1 - 2 * level)
-        # Rounded all alike, so that contours stay smooth, and so that the mean stays.
-        rounded = [np.floor(wanted + offset) for offset in np.linspace(0, 1, 101)]
-        num_units = min(rounded, key=lambda units: abs(units.mean() - mean))
-        num_units = np.clip(num_units, 1, count).astype(int)
+    blocks = list(zip(model.blocks, maps, means, strict=False))
+    chosen = []
+    for block, (height, width), mean in blocks:
+        count, shape = len(block.units), (batch, height, width)
+        chosen.append(tf.Variable(_num_units(kind, shape, mean, count)))
         block.halting_scores = [
-            ForcedScore(score, index + 1, num_units)
+            ForcedScore(score, index + 1, chosen[-1])
             for index, score in enumerate(block.halting_scores)
         ]
+
+    def change(rng: np.random.Generator) -> None:
+        for (block, (height, width), mean), variable in zip(
+            blocks, chosen, strict=True
+        ):
+            count, shape = len(block.units), (batch, height, width)
+            other = np.clip(mean * rng.uniform(0.97, 1.03), 1, count)
+            variable.assign(_num_units(kind, shape, other, count))
+
+    return change
+
+
+def _num_units(kind, shape, mean, count):
+    """Units of each position, int32 of a shape [B, H, W], with a mean over all."""
+    reach = min(mean - 1, count - mean)
+    wanted = mean + reach * (1 - 2 * spread(kind, shape))
+    # Rounded all alike, so that contours stay smooth, and so that the mean stays.
+    rounded = [np.floor(wanted + offset) for offset in np.linspace(0, 1, 101)]
+    num_units = min(rounded, key=lambda units: abs(units.mean() - mean))
+    return np.clip(num_units, 1, count).astype(np.int32)
 
 
 def _maps(height, width):
@@ -469,10 +508,15 @@ def _networks(flags, blocks, default_size, peer):
             lambda images: other(images, training=False), autograph=False
         )
         shares["ResNet101V2"] = 1.0
+    changes = []
     for point, means in points.items():
         for execution in ("dense", "auto"):
             model = network_of("sact", execution)
-            force_halting(model, _maps(height, width), means, "blob", flags.batch_size)
+            changes.append(
+                force_halting(
+                    model, _maps(height, width), means, "blob", flags.batch_size
+                )
+            )
             name = f"SACT {point} {execution}"
             functions[name] = function_of(model)
             shares[name] = float(_flops_of(model, images, blocks)) / whole
@@ -480,7 +524,13 @@ def _networks(flags, blocks, default_size, peer):
         name: functools.partial(_run, function, images)
         for name, function in functions.items()
     }
-    seconds = fastest(candidates, flags.turns, size)
+    rng = np.random.default_rng(0)
+
+    def renew():
+        for change in changes:
+            change(rng)
+
+    seconds = fastest(candidates, flags.turns, size, renew if flags.new_masks else None)
     return [
         Result(name, 1e3 * value, shares[name], seconds["plain"] / value, size)
         for name, value in seconds.items()

@@ -35,12 +35,29 @@ def test_units_under_masks(measures, monkeypatch, tmp_path):
 def test_forced_halting_has_the_means_that_were_asked_for(kind):
     means, maps = (1.6, 2.5, 3.7, 1.2), [(24, 31), (12, 16), (6, 8), (3, 4)]
     model = sact_tf.ResNet("imagenet", (2, 3, 5, 2), "sact", 10, base_channels=4)
-    benchmark.force_halting(model, maps, means, kind)
+    change = benchmark.force_halting(model, maps, means, kind)
     record = model.introspect(np.zeros([1, 96, 124, 3], np.float32))
     for block, mean, (height, width) in zip(record["blocks"], means, maps, strict=True):
         units = block["num_units"].numpy()
         assert abs(units.mean() - mean) <= 2 / (height * width)
         assert len(np.unique(units)) > 1
+    change(np.random.default_rng(1))
+    others = model.introspect(np.zeros([1, 96, 124, 3], np.float32))["blocks"]
+    for block, other, mean in zip(record["blocks"], others, means, strict=True):
+        units = other["num_units"].numpy()
+        assert (units != block["num_units"].numpy()).any()
+        assert 0.94 * mean <= units.mean() <= 1.06 * mean
+
+
+def test_what_is_renewed_gives_the_median(monkeypatch):
+    ticks = iter([0.0, 0.3, 1.0, 1.0, 2.0, 2.1])
+    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: next(ticks))
+    ran, renewed = [], []
+    seconds = benchmark.fastest(
+        {"one": lambda: ran.append(len(renewed))}, 3, "title", lambda: renewed.append(1)
+    )
+    assert seconds["one"] == pytest.approx(0.1)
+    assert ran == list(range(1, benchmark._WARM_UP + 4))
 
 
 def test_masks_that_shrink_have_their_share_on_average():
