@@ -475,8 +475,9 @@ class Packed:
             where = tf.cast(tf.where(tf.reshape(ring, [-1]))[:, 0], tf.int32)
             source = tf.gather(state.row_of, where) - 1
             halted_now = source < state.count
-            from_rows = tf.boolean_mask(source, halted_now)
-            from_ring = tf.boolean_mask(source, ~halted_now) - state.count
+            now, before_now = tf.where(halted_now)[:, 0], tf.where(~halted_now)[:, 0]
+            from_rows = tf.gather(source, now)
+            from_ring = tf.gather(source, before_now) - state.count
             # Nothing before the first ring and behind each, as much as is missing.
             before = 0 if places else 1
             filled = size + before + tf.size(where)
@@ -491,18 +492,9 @@ class Packed:
                 tf.gather(state.ring, from_ring),
                 nothing[1],
             ]
-            ring_places = [
-                tf.boolean_mask(where, halted_now),
-                tf.boolean_mask(where, ~halted_now),
-            ]
+            where = tf.gather(where, tf.concat([now, before_now], axis=0))
             margin = [[before, size - filled]]
-            places.append(
-                tf.pad(
-                    tf.concat(ring_places, axis=0),
-                    margin,
-                    constant_values=self._positions,
-                )
-            )
+            places.append(tf.pad(where, margin, constant_values=self._positions))
         nearest = tf.size(places[0])
         return tf.concat(features, axis=0), tf.concat(places, axis=0), nearest
 
