@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 
+import tensorflow as tf
+
 from tools.launch_local import free_ports
 
 LIMIT = 600  # seconds that anything may take; on a free machine it is a tenth
@@ -80,8 +82,25 @@ class Processes:
                 assert not process.poll(), f"{name}: {self.log(name)[-2000:]}"
             time.sleep(0.1)
 
+    def until_printed(self, name, text):
+        """Waits until a process has printed a text."""
+        deadline = time.monotonic() + LIMIT
+        while text not in self.log(name):
+            assert time.monotonic() < deadline, self.log(name)
+            assert not self._running[name].poll(), self.log(name)
+            time.sleep(0.1)
+
     def _log(self, name):
         return self._logs / f"{name.replace(' ', '-')}.log"
+
+
+def kept(folder):
+    """Step of the checkpoint that a training goes on from.
+
+    Not the latest one that there are files of: a parameter server completes the
+    files that a chief asked for, also when the chief was killed meanwhile.
+    """
+    return int(tf.train.latest_checkpoint(folder).rpartition("-")[2])
 
 
 def steps(folder):

@@ -6,7 +6,7 @@ from official.core import exp_factory
 
 from sact_tf.distribution.cluster import Cluster
 from sact_tf.model_garden import distributed
-from tests.distribution.processes import Processes, steps
+from tests.distribution.processes import Processes, kept, steps
 from tests.model_garden.test_detection_tasks import MODEL, NETWORK
 from tests.model_garden.test_tasks import run, summaries
 from tests.replicas import mirrored
@@ -137,10 +137,10 @@ def test_two_synchronous_workers(tmp_path):
         processes.kill("worker 1")
         assert processes.end("worker 0") == 138
         assert "error: worker 0: Another worker has ended" in processes.log("worker 0")
-        kept = max(steps(folder))
+        restored = f"restored model from {folder}/ckpt-{kept(folder)}"
         processes.start(more=["--mode=train_and_eval"])
         assert [processes.end(worker) for worker in processes.names] == [0, 0]
-        assert f"restored model from {folder}/ckpt-{kept}" in processes.log("worker 0")
+        assert restored in processes.log("worker 0")
     for part, tag in (("train", "training_loss"), ("validation", "ponder_cost")):
         expected, got = (dict(summaries(f, part)[tag]) for f in (whole, folder))
         assert expected.keys() == got.keys()
@@ -185,10 +185,10 @@ def test_asynchronous_workers(tmp_path):
         processes.start("worker 1")
         # Another chief goes on with the same parameter server and workers.
         processes.kill("chief 0")
-        kept = max(steps(folder))
+        restored = f"restored model from {folder}/ckpt-{kept(folder)}"
         processes.start("chief 0")
-        processes.until_checkpoint(folder, kept + every)
-        assert f"restored model from {folder}/ckpt-{kept}" in processes.log("chief 0")
+        processes.until_printed("chief 0", restored)
+        processes.until_checkpoint(folder, max(steps(folder)) + every)
         # Without the parameter server there is no going on, but from the checkpoint.
         processes.kill("ps 0")
         assert processes.end("chief 0") == 138
