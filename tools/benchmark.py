@@ -237,14 +237,17 @@ def units(flags) -> list[Result]:
     packing = calibration.packing_cost(
         1, narrow, 4 * narrow, layers[-1].flops_per_position
     )
+    positions = functools.partial(
+        Packed, radius=1, winograd=narrow >= calibration.WINOGRAD_WIDTH
+    )
     executions = {
         "masked": Dense,
-        "positions": functools.partial(Packed, radius=1),
+        "positions": positions,
         **{
             f"tiles {side}": functools.partial(Packed, radius=1, side=side)
             for side in sides
         },
-        "auto": functools.partial(Packed, radius=1, packing=packing),
+        "auto": functools.partial(positions, packing=packing),
     }
     functions = {"plain": tf.function(_plain_units(layers), autograph=False)} | {
         name: tf.function(_units_on(make, layers), autograph=False)
@@ -654,8 +657,10 @@ def _packing_seconds(side, turns):
 def _masked_and_packed(layers, shape):
     """Functions that run units under masks, one for each way."""
     features = tf.random.normal([*shape, _channels(layers)])
-    radius = layers[0].radius
-    ways = {"masked": Dense, "positions": functools.partial(Packed, radius=radius)}
+    unit = layers[0]
+    winograd = unit.conv1.filters >= calibration.WINOGRAD_WIDTH
+    packed = functools.partial(Packed, radius=unit.radius, winograd=winograd)
+    ways = {"masked": Dense, "positions": packed}
     return {
         name: functools.partial(
             _run, tf.function(_units_on(make, layers), autograph=False), features

@@ -24,7 +24,11 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from sact_tf.geometry.calibration import PackingCost
+from sact_tf.geometry.calibration import (
+    WINOGRAD_FIXED,
+    WINOGRAD_PRODUCT,
+    PackingCost,
+)
 from sact_tf.geometry.maps import (
     dilate,
     linear_score,
@@ -35,6 +39,21 @@ from sact_tf.geometry.maps import (
 _SIZES = np.concatenate(
     [np.arange(0, 256, 8), *(np.arange(16, 32) << octave for octave in range(4, 26))]
 ).astype(np.int32)
+
+
+class _Squares(NamedTuple):
+    """Where Winograd's 3x3 convolution finds its inputs, and the rows their outputs.
+
+    Attributes:
+      around: int32 [16, q], for every place of the 4x4 positions of and around a square
+        of 2x2, and for every square with a computed position, one plus the row there.
+      row_in: int32 [n], for every row which of the [4 * q] outputs is its own.
+      pay: bool scalar, whether that takes less time than nine neighbours for each row.
+    """
+
+    around: tf.Tensor
+    row_in: tf.Tensor
+    pay: tf.Tensor
 
 
 class _State(NamedTuple):
@@ -58,6 +77,7 @@ class _State(NamedTuple):
         for positions that are in neither.
       halos: int32 [t, (k + 2)**2] the same for each cell and its surroundings.
       ring_halos: int32 [nearest, 9] the same for the nearest positions of the ring.
+      squares: _Squares, the same by squares of 2x2 positions; None where not asked for.
       halted_sum: [B, C] sum of the features of the positions that are in no row.
       count: int32 scalar, n. Asked for instead of the shape of `rows`: TensorFlow's
         constant folding takes the shape of what goes into a conditional for the shape
@@ -76,6 +96,7 @@ class _State(NamedTuple):
     row_of: tf.Tensor
     halos: tf.Tensor
     ring_halos: tf.Tensor
+    squares: "_Squares | None"
     halted_sum: tf.Tensor
     count: tf.Tensor
     active: tf.Tensor
@@ -93,6 +114,7 @@ class Packed:
         packing: PackingCost | None = None,
         real: tf.Tensor | None = None,
         conditionals: bool = True,
+        winograd: bool = False,
     ):
         """Enters with a map of which every position is active.
 
@@ -108,6 +130,9 @@ class Packed:
             nothing is packed yet. Without, gradients can be taken in graphs with loops,
             where TensorFlow's constant folding takes the number of rows before a
             conditional for that behind it.
+          winograd: whether 3x3 convolutions of many rows may take fewer products, by
+            Winograd's algorithm. Only for radius 1, single positions, conditionals and
+            float32; ignored otherwise.
         """
         shape = tf.shape(features)
         self._images, self._height, self._width = shape[0], shape[1], shape[2]
@@ -117,6 +142,11 @@ class Packed:
         self._radius, self._side, self._packing = radius, side, packing
         self._real = real
         self._conditionals = conditionals
+        self._winograd = (
+            winograd
+            and (side, radius, conditionals) == (1, 1, True)
+            and features.dtype == tf.float32
+        )
         self._finished = []
         self._has_idle_rows = tf.constant(side > 1 or not conditionals)
         self._remainder = None
@@ -140,6 +170,7 @@ class Packed:
             row_of=row_of,
             halos=self._halos(row_of, places[:: side * side], side),
             ring_halos=tf.zeros([1, 9], tf.int32),
+            squares=self._squares(row_of, places),
             halted_sum=tf.zeros([self._images, self._channels], rows.dtype),
             count=tf.size(places),
             active=tf.size(places) // side**2,
@@ -182,9 +213,28 @@ class Packed:
             shape = tf.concat([self.decisions_shape, [rows.shape[-1]]], axis=0)
             return _as_map(_as_rows(then(convolution(tf.reshape(rows, shape)))))
 
-        return self._if_whole(
-            on_map, lambda: self._convolve_rows(rows, convolution, then, radius)
+        def by_neighbours():
+            return self._if_whole(
+                on_map, lambda: self._convolve_rows(rows, convolution, then, radius)
+            )
+
+        if not self._winograd:
+            return by_neighbours()
+        return tf.cond(
+            self._state.squares.pay,
+            lambda: self._convolve_squares(rows, convolution, then),
+            by_neighbours,
         )
+
+    def _convolve_squares(self, rows, convolution, then):
+        """A 3x3 convolution of rows by squares of 2x2."""
+        squares = self._state.squares
+        inputs = tf.gather(_table(rows), squares.around)
+        outputs = _as_rows(convolution(inputs, surroundings="squares"))
+        outputs = tf.gather(outputs, squares.row_in)
+        # As many images: batch norm shares them out to the cores (see normalization).
+        outputs = then(outputs[:, tf.newaxis, tf.newaxis, :])
+        return _as_map(_as_rows(outputs))
 
     def _convolve_rows(self, rows, convolution, then, radius):
         """A 3x3 convolution of rows that find their neighbours by the tables."""
@@ -456,6 +506,7 @@ class Packed:
                 if self._radius == 2
                 else state.ring_halos
             ),
+            squares=self._squares(row_of, places),
             halted_sum=halted_sum,
             count=count,
             active=active,
@@ -581,10 +632,10 @@ class Packed:
 
     def _prepare_halos(self):
         """Where each position is in a map with a margin, so that cells have halos."""
-        margin = [[0, 0], [1, self._side], [1, self._side]]
-        self._margin = margin
-        height = self._height + 1 + self._side
-        self._stride = self._width + 1 + self._side
+        side = max(self._side, 2) if self._winograd else self._side
+        self._margin = [[0, 0], [1, side], [1, side]]
+        height = self._height + 1 + side
+        self._stride = self._width + 1 + side
         grid = tf.reshape(
             tf.range(self._images * height * self._stride),
             [self._images, height, self._stride],
@@ -600,6 +651,33 @@ class Packed:
         places = tf.minimum(places, self._positions - 1)
         corner = tf.gather(self._halo_corner, places)
         return tf.gather(tf.reshape(with_margin, [-1]), corner[:, tf.newaxis] + steps)
+
+    def _squares(self, row_of, places):
+        """The squares of 2x2 positions that have some of the places [n]."""
+        if not self._winograd:
+            return None
+        down, across = (self._height + 1) // 2, (self._width + 1) // 2
+        image, place = places // self._map_size, places % self._map_size
+        y, x = place // self._width, place % self._width
+        # Spare rows, which lie beyond the last image, belong to one square too many.
+        square = (image * down + y // 2) * across + x // 2
+        size = self._images * down * across + 1
+        size = size[tf.newaxis]
+        used = tf.scatter_nd(square[:, tf.newaxis], tf.ones_like(square), size)
+        chosen = tf.cast(tf.where(used[:-1] > 0), tf.int32)
+        found = tf.shape(chosen)[0]
+        count = _next_size(found)
+        order = tf.scatter_nd(chosen, tf.range(found), size)
+        within, line = chosen[:, 0] % across, chosen[:, 0] // across
+        image, line = line // down, line % down
+        corners = (image * self._height + 2 * line) * self._width + 2 * within
+        around = tf.transpose(self._halos(row_of, corners, 2))
+        products = WINOGRAD_PRODUCT * 16 * tf.cast(count, tf.float32) + WINOGRAD_FIXED
+        return _Squares(
+            around=tf.pad(around, [[0, 0], [0, count - found]]),
+            row_in=(y % 2 * 2 + x % 2) * count + tf.gather(order, square),
+            pay=products < 9.0 * tf.cast(tf.size(places), tf.float32),
+        )
 
     def _if_whole(self, on_map, packed):
         """What one of two functions gives: the first while the rows are the map."""
@@ -630,7 +708,12 @@ def _next_size(count, multiple: int = 1):
 
 def _tensors(state):
     """A state that conditionals can return: without None."""
-    return state if state.output is not None else state._replace(output=state.idle)
+    missing = {
+        name: state.idle
+        for name in ("output", "squares")
+        if getattr(state, name) is None
+    }
+    return state._replace(**missing)
 
 
 def _table(rows):

@@ -8,7 +8,7 @@ import tf_keras
 from sact_tf import flops as cost
 from sact_tf import halting
 from sact_tf.geometry import Dense, Images, Packed, within, without_padding
-from sact_tf.geometry.calibration import packing_cost
+from sact_tf.geometry.calibration import WINOGRAD_WIDTH, packing_cost
 
 #: Where units are computed: everywhere and masked; at active positions; in active
 #: tiles; or whichever is fastest.
@@ -144,10 +144,11 @@ class Block(tf_keras.layers.Layer):
         options = {"real": real, "conditionals": not training}
         if per_image:
             return Images(features, **options)
+        last = self.units[-1]
+        options["winograd"] = last.conv1.filters >= WINOGRAD_WIDTH
         if self._execution == "tiles":
             options["side"] = self._tile_size if self._tile_size > 1 else TILE_SIZE
         elif self._execution == "auto":
-            last = self.units[-1]
             packing = packing_cost(
                 last.radius,
                 last.conv1.filters,

@@ -1,5 +1,7 @@
 """Batch normalisation with the moving statistics of the authors' networks."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
 import tf_keras
 
@@ -80,6 +82,20 @@ class BatchNormalization(tf_keras.layers.BatchNormalization):
             self._follow(self.moving_mean, mean, count > 0)
             self._follow(self.moving_variance, variance, count > 0)
         return outputs if inputs.shape.rank == 4 else outputs[:, 0, 0, :]
+
+    def activated(self, inputs, activation: Callable, training=None):
+        """Normalises [B, H, W, C] and activates; not for what a convolution gives.
+
+        On CPUs every position goes in as an image of its own where the moving
+        statistics are used: oneDNN's batch norm shares out whole images to the cores,
+        and one image would keep a single core busy. Behind a convolution TensorFlow
+        fuses batch norms, which this would prevent.
+        """
+        if self.is_live(training) or tf.config.list_physical_devices("GPU"):
+            return activation(self(inputs, training=training))
+        positions = tf.reshape(inputs, [-1, 1, 1, inputs.shape[-1]])
+        outputs = activation(self(positions, training=training))
+        return tf.reshape(outputs, tf.shape(inputs))
 
     def _normalize_together(self, maps, replicas):
         """Normalises with the statistics of the batches of all replicas."""

@@ -146,7 +146,7 @@ class BottleneckUnit(ResidualUnit):
         return self.conv3
 
     def _preactivate(self, x, training):
-        return tf.nn.relu(self.preact(x, training=training))
+        return self.preact.activated(x, tf.nn.relu, training)
 
     def _shortcut(self, inputs, preactivated):
         return inputs if self.shortcut is None else self.shortcut(preactivated)
@@ -234,7 +234,9 @@ class BasicUnit(ResidualUnit):
         return self.conv2
 
     def _preactivate(self, x, training):
-        return tf.nn.leaky_relu(self.preact(x, training=training), self.leak)
+        return self.preact.activated(
+            x, lambda x: tf.nn.leaky_relu(x, self.leak), training
+        )
 
     def _shortcut(self, inputs, preactivated):
         x = preactivated if self._activate_shortcut else inputs

@@ -22,10 +22,21 @@ PACKED = {
     "positions": {},
     "positions, packed late": {"packing": PackingCost(20.0, 0.5, 1.1)},
     "hardly packed": {"packing": PackingCost(1e9, 0.0, 1.1)},
+    "Winograd": {"winograd": True},
+    "Winograd, packed late": {
+        "winograd": True,
+        "packing": PackingCost(20.0, 0.5, 1.1),
+    },
     "tiles of 2": {"side": 2},
     "tiles of 5": {"side": 5},
     "tiles of 16": {"side": 16},
 }
+
+
+@pytest.fixture
+def always_winograd(monkeypatch):
+    """However few rows there are."""
+    monkeypatch.setattr(packed, "WINOGRAD_FIXED", -1e9)
 
 
 def shrinking(shape, kind, seed=0):
@@ -104,7 +115,7 @@ class Case:
         ((2, 5, 6), "corner"),
     ],
 )
-def test_values_are_the_dense_ones(options, unit, shape, kind):
+def test_values_are_the_dense_ones(always_winograd, options, unit, shape, kind):
     case = Case(unit, shape, kind)
     expected = case.run(case.features, Dense, {})
     actual = case.run(case.features, Packed, options)
@@ -113,7 +124,7 @@ def test_values_are_the_dense_ones(options, unit, shape, kind):
 
 
 @pytest.mark.parametrize("options", PACKED.values(), ids=PACKED)
-def test_given_masks_leave_the_features(options):
+def test_given_masks_leave_the_features(always_winograd, options):
     case = Case("bottleneck", (2, 9, 7), "scattered")
     case.weights = None
     expected = case.run(case.features, Dense, {})
@@ -122,9 +133,11 @@ def test_given_masks_leave_the_features(options):
         np.testing.assert_allclose(value, wanted, rtol=1e-5, atol=2e-5)
 
 
-@pytest.mark.parametrize("name", ["positions", "positions, packed late", "tiles of 2"])
+@pytest.mark.parametrize(
+    "name", ["positions", "positions, packed late", "Winograd", "tiles of 2"]
+)
 @pytest.mark.parametrize("unit", UNITS)
-def test_gradients_are_the_dense_ones(name, unit):
+def test_gradients_are_the_dense_ones(always_winograd, name, unit):
     case = Case(unit, (2, 7, 5), "scattered")
 
     def outcome(geometry, options):
@@ -209,6 +222,23 @@ def test_matrices_come_in_few_sizes():
         geometry.halt(tf.constant(rng.random([1, 20, 20]) < share))
         found |= {geometry.features(radius).shape[1] for radius in (0, 1)}
     assert found <= {*sizes, 400} and len(found) < 30
+
+
+def test_winograd_where_it_saves_time():
+    """Where many positions are active that lie together."""
+    features = tf.zeros([1, 40, 40, CHANNELS])
+    lines, columns = np.mgrid[:40, :40]
+    masks = {
+        "together": lines < 20,
+        "scattered": (lines + columns) % 2 == 0,
+        "few": lines < 5,
+    }
+    pays = {}
+    for name, mask in masks.items():
+        geometry = Packed(features, radius=1, winograd=True)
+        geometry.halt(tf.constant(mask[np.newaxis]))
+        pays[name] = bool(geometry._state.squares.pay)
+    assert pays == {"together": True, "scattered": False, "few": False}
 
 
 @pytest.mark.parametrize("conditionals", [True, False])

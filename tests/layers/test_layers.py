@@ -88,6 +88,14 @@ def test_surroundings_that_inputs_bring_themselves(bias):
     np.testing.assert_allclose(
         layer(neighbours, surroundings="channels"), expected, atol=1e-5
     )
+    # The square of 2x2 in the corner, with everything around it.
+    count = len(MAPS)
+    around = np.reshape(haloed[:, :4, :4], [count, 16, 8]).transpose(1, 0, 2)
+    np.testing.assert_allclose(
+        np.transpose(layer(around, surroundings="squares"), [1, 0, 2]),
+        np.reshape(expected[:, :2, :2], [count, 4, 5]),
+        atol=1e-5,
+    )
 
 
 def test_explicit_padding_does_not_depend_on_the_stride():
@@ -108,6 +116,12 @@ def test_batch_norm_by_definition():
     # The biased variance, where tf_keras takes the unbiased one.
     np.testing.assert_allclose(layer.moving_mean, 0.1 * mean, atol=1e-6)
     np.testing.assert_allclose(layer.moving_variance, 0.9 + 0.1 * variance, atol=1e-6)
+    for training in (True, False):
+        np.testing.assert_allclose(
+            layer.activated(tf.constant(MAPS), tf.nn.relu, training),
+            tf.nn.relu(layer(MAPS, training=training)),
+            atol=1e-6,
+        )
     rows = layer(MAPS.reshape(-1, 8), training=False)
     np.testing.assert_allclose(rows, np.reshape(layer(MAPS), [-1, 8]), atol=1e-6)
 
