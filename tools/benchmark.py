@@ -238,7 +238,7 @@ def units(flags) -> list[Result]:
         1, narrow, 4 * narrow, layers[-1].flops_per_position
     )
     positions = functools.partial(
-        Packed, radius=1, winograd=narrow >= calibration.WINOGRAD_WIDTH
+        Packed, radius=1, winograd=calibration.winograd_may_pay(narrow)
     )
     executions = {
         "masked": Dense,
@@ -658,7 +658,7 @@ def _masked_and_packed(layers, shape):
     """Functions that run units under masks, one for each way."""
     features = tf.random.normal([*shape, _channels(layers)])
     unit = layers[0]
-    winograd = unit.conv1.filters >= calibration.WINOGRAD_WIDTH
+    winograd = calibration.winograd_may_pay(unit.conv1.filters)
     packed = functools.partial(Packed, radius=unit.radius, winograd=winograd)
     ways = {"masked": Dense, "positions": packed}
     return {

@@ -125,6 +125,11 @@ def packing_cost(
     )
 
 
+def winograd_may_pay(width: int) -> bool:
+    """Whether 3x3 convolutions of so many channels may gain by Winograd's algorithm."""
+    return width >= WINOGRAD_WIDTH
+
+
 def save(calibration: Calibration) -> pathlib.Path:
     """Keeps a calibration for all networks that this user builds from now on."""
     where = path()

@@ -4,7 +4,8 @@ The active set of a block only shrinks, so between two units nothing needs the m
 matrices hold all that later units can ask for. `rows` are the features of the positions
 that are computed; `ring` those of halted positions close enough to an active one to
 enter its convolutions, which change no more. A unit's 1x1 convolutions are products of
-these matrices; for a 3x3 convolution every row finds its neighbours by a table.
+these matrices; for a 3x3 convolution every row finds its neighbours by a table, or, if
+there are many wide rows, every square of 2x2, by Winograd's algorithm.
 
 When positions halt the rows that go on are gathered anew (once per unit in which
 something halts, and not at all otherwise), and the output of those that leave is put
@@ -77,7 +78,7 @@ class _State(NamedTuple):
         for positions that are in neither.
       halos: int32 [t, (k + 2)**2] the same for each cell and its surroundings.
       ring_halos: int32 [nearest, 9] the same for the nearest positions of the ring.
-      squares: _Squares, the same by squares of 2x2 positions; None where not asked for.
+      squares: _Squares, the same by squares of 2x2 positions; () where not used.
       halted_sum: [B, C] sum of the features of the positions that are in no row.
       count: int32 scalar, n. Asked for instead of the shape of `rows`: TensorFlow's
         constant folding takes the shape of what goes into a conditional for the shape
@@ -96,7 +97,7 @@ class _State(NamedTuple):
     row_of: tf.Tensor
     halos: tf.Tensor
     ring_halos: tf.Tensor
-    squares: "_Squares | None"
+    squares: _Squares | tuple[()]
     halted_sum: tf.Tensor
     count: tf.Tensor
     active: tf.Tensor
@@ -655,14 +656,13 @@ class Packed:
     def _squares(self, row_of, places):
         """The squares of 2x2 positions that have some of the places [n]."""
         if not self._winograd:
-            return None
+            return ()
         down, across = (self._height + 1) // 2, (self._width + 1) // 2
         image, place = places // self._map_size, places % self._map_size
         y, x = place // self._width, place % self._width
         # Spare rows, which lie beyond the last image, belong to one square too many.
         square = (image * down + y // 2) * across + x // 2
-        size = self._images * down * across + 1
-        size = size[tf.newaxis]
+        size = [self._images * down * across + 1]
         used = tf.scatter_nd(square[:, tf.newaxis], tf.ones_like(square), size)
         chosen = tf.cast(tf.where(used[:-1] > 0), tf.int32)
         found = tf.shape(chosen)[0]
@@ -708,12 +708,7 @@ def _next_size(count, multiple: int = 1):
 
 def _tensors(state):
     """A state that conditionals can return: without None."""
-    missing = {
-        name: state.idle
-        for name in ("output", "squares")
-        if getattr(state, name) is None
-    }
-    return state._replace(**missing)
+    return state if state.output is not None else state._replace(output=state.idle)
 
 
 def _table(rows):

@@ -8,7 +8,7 @@ import tf_keras
 from sact_tf import flops as cost
 from sact_tf import halting
 from sact_tf.geometry import Dense, Images, Packed, within, without_padding
-from sact_tf.geometry.calibration import WINOGRAD_WIDTH, packing_cost
+from sact_tf.geometry.calibration import packing_cost, winograd_may_pay
 
 #: Where units are computed: everywhere and masked; at active positions; in active
 #: tiles; or whichever is fastest.
@@ -145,7 +145,7 @@ class Block(tf_keras.layers.Layer):
         if per_image:
             return Images(features, **options)
         last = self.units[-1]
-        options["winograd"] = last.conv1.filters >= WINOGRAD_WIDTH
+        options["winograd"] = winograd_may_pay(last.conv1.filters)
         if self._execution == "tiles":
             options["side"] = self._tile_size if self._tile_size > 1 else TILE_SIZE
         elif self._execution == "auto":

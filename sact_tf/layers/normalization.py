@@ -90,6 +90,14 @@ class BatchNormalization(tf_keras.layers.BatchNormalization):
         statistics are used: oneDNN's batch norm shares out whole images to the cores,
         and one image would keep a single core busy. Behind a convolution TensorFlow
         fuses batch norms, which this would prevent.
+
+        Args:
+          inputs: [B, H, W, C].
+          activation: of each value by itself, such as tf.nn.relu.
+          training: whether to use the statistics of the batch.
+
+        Returns:
+          [B, H, W, C].
         """
         if self.is_live(training) or tf.config.list_physical_devices("GPU"):
             return activation(self(inputs, training=training))
