@@ -6,6 +6,7 @@ import tensorflow as tf
 import tf_keras
 
 import sact_tf
+from sact_tf.geometry import Packed
 from tests.models.test_resnet import images, spread_halting, tiny
 
 SPARSE = ["auto", "positions", "tiles"]
@@ -41,6 +42,32 @@ def test_records_are_the_dense_ones(execution, tile_size):
             np.testing.assert_array_equal(block["num_units"], wanted["num_units"])
         spread = [np.unique(block["num_units"]).size for block in expected["blocks"]]
         assert max(spread) > 1
+
+
+@pytest.mark.parametrize("execution", ["auto", "positions"])
+def test_wide_networks_on_many_positions(execution, monkeypatch):
+    """Real widths and sizes, where 3x3 convolutions go by squares (Winograd)."""
+    widths, original = [], Packed._convolve_squares
+
+    def convolve(self, rows, convolution, then):
+        widths.append(convolution.filters)
+        return original(self, rows, convolution, then)
+
+    monkeypatch.setattr(Packed, "_convolve_squares", convolve)
+    records = []
+    for how in ("dense", execution):
+        tf_keras.utils.set_random_seed(0)
+        model = sact_tf.ResNet(units=(1, 4, 1, 1), num_classes=5, execution=how)
+        for score in spread_halting(model).blocks[1].halting_scores:
+            for conv in (score.local_conv, score.global_conv):  # Many channels add up.
+                conv.kernel.assign(0.01 * conv.kernel)
+        records.append(model.introspect(images(2, 200, 264)))
+        assert set(widths) == (set() if how == "dense" else {128})
+    expected, actual = (record["blocks"][1] for record in records)
+    assert np.unique(expected["num_units"]).size > 2
+    np.testing.assert_array_equal(actual["num_units"], expected["num_units"])
+    same(actual["output"], expected["output"])
+    same(actual["ponder_cost"], expected["ponder_cost"])
 
 
 @pytest.mark.parametrize(
