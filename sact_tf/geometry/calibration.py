@@ -22,9 +22,9 @@ import numpy as np
 #: Where a calibration is kept, unless the variable SACT_TF_CALIBRATION says otherwise.
 DEFAULT_PATH = pathlib.Path("~/.config/sact_tf/calibration.json")
 
-#: Channels of 3x3 convolutions from which on Winograd's algorithm may pay. With fewer,
-#: adding up its inputs and outputs takes as long as the products that it saves.
-WINOGRAD_WIDTH = 128
+#: Channels of 3x3 convolutions from which on Winograd's algorithm may pay. With 128 the
+#: additions before and behind its products take as long as the products that it saves.
+WINOGRAD_WIDTH = 256
 #: Time of one of its products, with those additions, over that of a direct
 #: convolution's product (of one row of inputs by one place of the kernel); and of what
 #: it takes in any case, mostly for the kernel. Measured with 256 channels.

@@ -140,7 +140,7 @@ class Dense:
         self,
         active: tf.Tensor,
         remainder: tf.Tensor | None = None,
-        last: bool = False,
+        left: int | None = None,
     ) -> None:
         """Keeps active only the positions (or images) where the flag is true.
 
@@ -149,10 +149,10 @@ class Dense:
           remainder: what the halting scores so far have left, of the same shape; zero
             where nothing is active. None: all of it, as where masks are given; then the
             output is the features.
-          last: whether only one more unit follows, after which nothing but the output
-            matters.
+          left: units that still follow, the next one included; after the last nothing
+            but the output matters. None where that is not known.
         """
-        self._active, self._remainder, self._last = active, remainder, last
+        self._active, self._remainder, self._last = active, remainder, left == 1
 
     def leave(self) -> tf.Tensor:
         """The block's output [B, H, W, C], zero where the map is padding (eqn 10)."""

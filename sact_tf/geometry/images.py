@@ -85,9 +85,14 @@ class Images:
         where = self._images[:, tf.newaxis]
         return tf.scatter_nd(where, values, self.decisions_shape)
 
-    def halt(self, active: tf.Tensor, remainder: tf.Tensor, last: bool = False) -> None:
+    def halt(
+        self,
+        active: tf.Tensor,
+        remainder: tf.Tensor,
+        left: int | None = None,
+    ) -> None:
         """See Dense."""
-        self._remainder, self._last = remainder, last
+        self._remainder, self._last = remainder, left == 1
         self._running = tf.reduce_any(active)
         active = tf.gather(active, self._images)
         if not self._conditionals:

@@ -124,7 +124,8 @@ class Packed:
           radius: how far the residual units look: their number of 3x3 convolutions.
           side: k, the side of the tiles; 1 for single positions.
           packing: what packing costs. What has halted is masked until the units that
-            ran on it in vain have cost as much. If None, everything is packed at once.
+            ran on it in vain have cost as much, and for good where those that follow
+            would not. If None, everything is packed at once.
           real: bool [B, H, W], false where the map is padding, which is in no row; None
             for no padding.
           conditionals: whether to save work where nothing halts, nothing is active or
@@ -350,10 +351,10 @@ class Packed:
         self,
         active: tf.Tensor,
         remainder: tf.Tensor | None = None,
-        last: bool = False,
+        left: int | None = None,
     ) -> None:
         """See Dense."""
-        state = self._state
+        state, last = self._state, left == 1
         flat = tf.pad(tf.reshape(active, [-1]), [[0, 1]])
         alive = tf.gather(flat, state.places)
         state = state._replace(alive=tf.cast(alive, state.rows.dtype)[:, tf.newaxis])
@@ -396,7 +397,10 @@ class Packed:
             fewer = rows - slower * tf.cast(packed, tf.float32)
             idle = state.idle + tf.maximum(fewer, 0.0)
             state = state._replace(idle=idle)
-            stays |= idle < self._packing.fixed + self._packing.per_row * rows
+            cost = self._packing.fixed + self._packing.per_row * rows
+            stays |= idle < cost
+            if left is not None:  # What is saved by the units to come.
+                stays |= fewer * left < cost
         if self._side == 1:
             self._has_idle_rows = stays & (count < state.active)
         # Nothing asks for rows once all have halted.

@@ -102,8 +102,8 @@ class Block(tf_keras.layers.Layer):
         for index, unit in enumerate(self.units):
             if index:
                 remainder = tf.where(state.active, state.remainder, 0.0)
-                last = unit is self.units[-1]
-                geometry.halt(state.active, remainder, last)
+                left = len(self.units) - index
+                geometry.halt(state.active, remainder, left)
                 geometry.add(functools.partial(unit.residual, geometry, training))
                 flops += unit.flops(
                     cost.active_positions(state.active, positions, 1, real),

@@ -61,7 +61,7 @@ def run(geometry, units, masks, weights):
             geometry.halt(
                 tf.constant(masks[index - 1]),
                 None if weights is None else tf.constant(weights[index]),
-                last=index == len(units) - 1,
+                left=len(units) - index,
             )
             geometry.add(functools.partial(unit.residual, geometry))
         active = masks[index - 1] if index else np.ones_like(masks[0])
