@@ -241,6 +241,18 @@ def test_winograd_where_it_saves_time():
     assert pays == {"together": True, "scattered": False, "few": False}
 
 
+@pytest.mark.parametrize("left, packed", [(1, False), (2, True), (None, True)])
+def test_nothing_is_packed_that_the_units_to_come_do_not_repay(left, packed):
+    features = tf.zeros([1, 20, 20, CHANNELS])
+    cost = PackingCost(fixed=0.0, per_row=0.25, slower=1.0)  # 100 rows.
+    geometry = Packed(features, radius=1, packing=cost)
+    mask = np.mgrid[:20, :20][0][np.newaxis] < 16  # A unit saves 80.
+    for further in (3, left):
+        assert geometry.features(0).shape[1] == 400
+        geometry.halt(tf.constant(mask), left=further)
+    assert geometry.features(0).shape[1] == (320 if packed else 400)
+
+
 @pytest.mark.parametrize("conditionals", [True, False])
 def test_spare_rows_do_no_harm(conditionals):
     """They are in no output and no mean, and stay finite while units run on them."""

@@ -57,13 +57,13 @@ def test_wide_networks_on_many_positions(execution, monkeypatch):
     records = []
     for how in ("dense", execution):
         tf_keras.utils.set_random_seed(0)
-        model = sact_tf.ResNet(units=(1, 4, 1, 1), num_classes=5, execution=how)
-        for score in spread_halting(model).blocks[1].halting_scores:
+        model = sact_tf.ResNet(units=(1, 1, 4, 1), num_classes=5, execution=how)
+        for score in spread_halting(model).blocks[2].halting_scores:
             for conv in (score.local_conv, score.global_conv):  # Many channels add up.
                 conv.kernel.assign(0.01 * conv.kernel)
-        records.append(model.introspect(images(2, 200, 264)))
-        assert set(widths) == (set() if how == "dense" else {128})
-    expected, actual = (record["blocks"][1] for record in records)
+        records.append(model.introspect(images(2, 400, 528)))
+        assert set(widths) == (set() if how == "dense" else {256})
+    expected, actual = (record["blocks"][2] for record in records)
     assert np.unique(expected["num_units"]).size > 2
     np.testing.assert_array_equal(actual["num_units"], expected["num_units"])
     same(actual["output"], expected["output"])
