@@ -15,6 +15,7 @@ falls exactly as the FLOPs do.
 import dataclasses
 import functools
 import json
+import math
 import os
 import pathlib
 import resource
@@ -607,8 +608,11 @@ def calibrate(turns: int) -> calibration.Calibration:
         width: _packing_threshold(_basic_units(width), (32, 16, 16), turns)
         for width in (16, 32, 64, 128)
     }
-    # Blocks 3 of small and of large images, for what is fixed and what grows.
-    (small, few), (large, many) = (_packing_seconds(side, turns) for side in (14, 56))
+    # Block 3 of a small image and block 1 of a large one, for what is fixed and what
+    # grows.
+    (small, few), (large, many) = (
+        _packing_seconds(shape, turns) for shape in ((14, 14, 1024), (150, 212, 256))
+    )
     per_value = max((large - small) / (many - few), 1e-12)
     return calibration.Calibration(
         thresholds,
@@ -635,23 +639,23 @@ def _packing_threshold(layers, shape, turns):
     return round(float(np.clip(threshold, 0.05, 1.0)), 3)
 
 
-def _packing_seconds(side, turns):
-    """Seconds to pack a map of 1024 channels anew, and how many values it has."""
-    layers, shape = _bottlenecks(256), (1, side, side)
-    packed = _masked_and_packed(layers, shape)["positions"]
-    mask = _masks("blob", shape, 0.5, _CALIBRATION_UNITS)
-    steady = np.repeat(mask, _CALIBRATION_UNITS, axis=0)
-    falling = steady.copy()
-    corners = np.argwhere(steady[0])[:_CALIBRATION_UNITS]
-    for unit, corner in enumerate(corners):  # Each unit loses one more position.
-        falling[(slice(unit, None), *corner)] = False
+def _packing_seconds(shape, turns):
+    """Seconds to pack half of a map, and to unpack it; and how many values it has."""
+    features = tf.random.normal([1, *shape])
+    half = tf.constant(_masks("blob", (1, *shape[:2]), 0.5, 1)[0])
+
+    def pack(features, active):
+        geometry = Packed(features, radius=1)
+        geometry.halt(active, tf.cast(active, tf.float32) / 2)
+        return geometry.leave()
+
+    run = functools.partial(_run, tf.function(pack, autograph=False), features)
     candidates = {
-        "steady": functools.partial(packed, tf.constant(steady)),
-        "falling": functools.partial(packed, tf.constant(falling)),
+        "half": functools.partial(run, half),
+        "all": functools.partial(run, tf.ones_like(half)),
     }
-    seconds = fastest(candidates, turns, f"packing {side} x {side}")
-    each = (seconds["falling"] - seconds["steady"]) / (_CALIBRATION_UNITS - 1)
-    return each, _channels(layers) * int(steady[0].sum())
+    seconds = fastest(candidates, turns, f"packing {shape[0]} x {shape[1]}")
+    return seconds["half"] - seconds["all"], math.prod(shape)
 
 
 def _masked_and_packed(layers, shape):

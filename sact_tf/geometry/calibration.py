@@ -59,8 +59,8 @@ class Calibration:
         default_factory=lambda: {16: 0.15, 32: 0.29, 64: 0.42, 128: 0.65, 256: 0.73}
     )
     flops_per_second: float = 1.9e11
-    seconds: float = 1.7e-4
-    seconds_per_value: float = 7e-10
+    seconds: float = 4e-4
+    seconds_per_value: float = 1.5e-9
 
 
 class PackingCost(NamedTuple):

@@ -11,8 +11,9 @@ When positions halt the rows that go on are gathered anew (once per unit in whic
 something halts, and not at all otherwise), and the output of those that leave is put
 aside. The map is written once, at the end of the block.
 
-The output, the sum of p_l x_l (eqn 10), is kept as just that: then the last convolution
-of a unit can add its residual to the features while it writes it.
+The output, the sum of p_l x_l (eqn 10), is kept as just that. As long as the rows are
+the whole map, some of them masked, it is kept as Dense does, which passes over the map
+less often: what the scores have left is given to the newest features.
 
 oneDNN compiles code for every shape that it meets, which takes as long as a convolution
 of some hundred rows. So both matrices only come in a few sizes, a few per cent apart;
@@ -64,7 +65,8 @@ class _State(NamedTuple):
       rows: [n, C] features of the positions of all computed cells, n = t * k * k.
         Spare rows come last. They repeat others, so that they are as finite as these.
       output: [n, C] their output so far, p_1 x_1 + ... + p_l x_l for the units with a
-        halting score (eqn 10); None before the first, and where masks are given.
+        halting score (eqn 10), plus r_l x_l, r_l what these scores have left, while the
+        rows are the whole map; None before the first, and where masks are given.
       places: int32 [n] position of each row in the map, B * H * W for those that lie
         beyond its edges (tiles at the border), and for spare rows.
       alive: [n, 1] one where the position is active, in the type of the features.
@@ -152,6 +154,8 @@ class Packed:
         self._finished = []
         self._has_idle_rows = tf.constant(side > 1 or not conditionals)
         self._remainder = None
+        self._last = False
+        self._known_whole = None  # Inside of a conditional that asked for it.
         self._running = tf.constant(True)  # Whether any position is active.
         self._prepare_halos()
         places = self._all_places()
@@ -262,24 +266,40 @@ class Packed:
     def add(self, residual: Callable[[], tf.Tensor]) -> None:
         """See Dense."""
         state = self._state
+        before = [state.rows] if state.output is None else [state.rows, state.output]
 
         def masked():
-            return new_rows(residual() * _as_map(state.alive))
+            return _sum(state.rows, state.alive * _as_rows(residual()))
 
-        def fused():
-            # With nothing in between, TensorFlow adds while it convolves.
-            return new_rows(residual())
+        def unmasked():
+            # Added as rows, not as the map that the convolution gives: TensorFlow would
+            # have it add while it writes. What that cannot overwrite, its kernel (2.20)
+            # then keeps in a member, and two calls at a time crash.
+            return _sum(state.rows, _as_rows(residual()))
 
-        def new_rows(values):
-            return _as_rows(_sum(_as_map(state.rows), values))
-
-        def after():
+        def to_rows():
             if self._side > 1 or not self._conditionals:
-                return masked()
-            return tf.cond(self._has_idle_rows, masked, fused)
+                return [masked(), *before[1:]]
+            return [tf.cond(self._has_idle_rows, masked, unmasked), *before[1:]]
 
-        rows = self.unless_empty(after, lambda: state.rows)
-        self._state = state._replace(rows=rows)
+        def to_both():
+            values = _as_rows(residual())
+            remainder = self._on_rows(self._remainder, state)
+            output = _sum(state.output, remainder * values)
+            if self._last:
+                return [state.rows, output]
+            values = tf.cond(
+                self._has_idle_rows, lambda: state.alive * values, lambda: values
+            )
+            return [_sum(state.rows, values), output]
+
+        def added():
+            on_map = to_rows if state.output is None else to_both
+            return self._if_whole(on_map, to_rows)
+
+        after = self.unless_empty(added, lambda: before)
+        changed = dict(zip(("rows", "output"), after, strict=False))
+        self._state = state._replace(**changed)
         self._set_shapes()
 
     def unless_empty(self, compute: Callable, otherwise: Callable):
@@ -354,7 +374,8 @@ class Packed:
         left: int | None = None,
     ) -> None:
         """See Dense."""
-        state, last = self._state, left == 1
+        state = self._state
+        self._last = last = left == 1
         flat = tf.pad(tf.reshape(active, [-1]), [[0, 1]])
         alive = tf.gather(flat, state.places)
         state = state._replace(alive=tf.cast(alive, state.rows.dtype)[:, tf.newaxis])
@@ -364,7 +385,10 @@ class Packed:
             weight = self._weight(state, remainder)
             if state.output is not None:
                 output = self.unless_empty(
-                    lambda: _sum(state.output, weight * state.rows),
+                    lambda: self._if_whole(
+                        lambda: state.output,
+                        lambda: _sum(state.output, weight * state.rows),
+                    ),
                     lambda: state.output,
                 )
                 state, weight = state._replace(output=output), None
@@ -381,7 +405,11 @@ class Packed:
             if weight is not None:
                 # Where everything halts at the first score the features are the output.
                 output = tf.cond(
-                    running, lambda: weight * state.rows, lambda: state.rows
+                    running,
+                    lambda: self._if_whole(
+                        lambda: state.rows, lambda: weight * state.rows
+                    ),
+                    lambda: state.rows,
                 )
                 after = state._replace(output=output)
             return (*_tensors(after), state.rows[:0], state.places[:0])
@@ -444,7 +472,10 @@ class Packed:
                 weighted = self._on_rows(self._remainder, state) * state.rows
                 return _sum(state.output, weighted)
 
-            output = self.unless_empty(with_the_remainder, lambda: state.output)
+            output = self.unless_empty(
+                lambda: self._if_whole(lambda: state.output, with_the_remainder),
+                lambda: state.output,
+            )
         places, outputs = zip(*self._finished, (state.places, output), strict=True)
 
         def stitched():
@@ -494,6 +525,11 @@ class Packed:
         if state.output is not None:
             output = self._take(state.output, kept)
             gone_output = self._take(state.output, gone)
+            if self._remainder is not None:
+                remainder = self._take(self._on_rows(self._remainder, state), kept)
+                output = self._if_whole(
+                    lambda: _sum(output, -remainder * rows), lambda: output
+                )
         if weight is not None:
             output = self._take(weight, kept) * rows
         after = _State(
@@ -687,7 +723,21 @@ class Packed:
         """What one of two functions gives: the first while the rows are the map."""
         if self._side > 1 or not self._conditionals:
             return packed()
-        return tf.cond(self._is_whole(), on_map, packed)
+        if self._known_whole is not None:
+            return on_map() if self._known_whole else packed()
+
+        def knowing(whole, compute):
+            self._known_whole = whole
+            try:
+                return compute()
+            finally:
+                self._known_whole = None
+
+        return tf.cond(
+            self._is_whole(),
+            lambda: knowing(True, on_map),
+            lambda: knowing(False, packed),
+        )
 
     def _is_whole(self):
         """Whether nothing has been packed yet, and all positions are in the rows."""

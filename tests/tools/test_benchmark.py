@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 import sact_tf
+from sact_tf.geometry import Packed
 from tests.tools.calling import call
 from tools import benchmark
 
@@ -78,15 +79,26 @@ def test_threshold_is_where_packed_units_are_as_fast_as_masked_ones(monkeypatch)
     assert benchmark._packing_threshold(layers, (1, 12, 12), 1) == 0.7
 
 
-def test_price_of_packing_is_what_falling_masks_cost_more(monkeypatch):
-    def fastest(candidates, turns, title):
-        for candidate in candidates.values():
-            candidate()
-        return {"steady": 1.0, "falling": 1.5}
+def test_price_of_packing_is_what_it_costs_that_half_of_a_map_halts(monkeypatch):
+    gathered, shrink = [], Packed._shrink
 
+    def counted(self, state, cells, *others):
+        gathered.append(float(tf.reduce_mean(tf.cast(cells, tf.float32))))
+        return shrink(self, state, cells, *others)
+
+    def fastest(candidates, turns, title):
+        tf.config.run_functions_eagerly(True)
+        try:
+            for candidate in candidates.values():
+                candidate()
+        finally:
+            tf.config.run_functions_eagerly(False)
+        return {"half": 1.5, "all": 1.0}
+
+    monkeypatch.setattr(Packed, "_shrink", counted)
     monkeypatch.setattr(benchmark, "fastest", fastest)
-    # Packed anew at each unit but the first.
-    assert benchmark._packing_seconds(6, 1) == (pytest.approx(0.5 / 5), 18 * 1024)
+    assert benchmark._packing_seconds((6, 8, 16), 1) == (0.5, 6 * 8 * 16)
+    assert gathered == [0.5]
 
 
 @pytest.mark.parametrize(
