@@ -1,7 +1,8 @@
 """How much time sparse execution saves on this machine.
 
   units      the units of one block of ResNet-101, under masks of given active shares
-  extractor  root and blocks 1-3 of ResNet-101 at the paper's operating points
+  extractor  root and blocks 1-3 (or as many as --blocks says) of ResNet-101 at the
+             paper's operating points
   network    the whole ResNet-101, beside tf_keras.applications.ResNet101V2
   training   a step of training, with live and with frozen batch norm
   calibrate  measures where packing begins to pay, and saves it for "auto"
@@ -115,6 +116,12 @@ def main() -> None:
     )
     parser.add_argument("--block", type=int, default=3, help="block for units, 1 to 4")
     parser.add_argument(
+        "--blocks",
+        type=int,
+        default=3,
+        help="blocks of the extractor, 1 to 3: differences tell what each one takes",
+    )
+    parser.add_argument(
         "--masks",
         choices=["blob", "blobs", "scattered", "shrinking"],
         default="blob",
@@ -144,6 +151,8 @@ def main() -> None:
     flags = parser.parse_args()
     if not 1 <= flags.block <= 4:
         raise ValueError(f"--block must be 1 to 4. Received: {flags.block}")
+    if not 1 <= flags.blocks <= 3:
+        raise ValueError(f"--blocks must be 1 to 3. Received: {flags.blocks}")
     for name in ("batch_size", "turns"):
         if getattr(flags, name) < 1:
             raise ValueError(
@@ -465,8 +474,8 @@ def _extract(model, images, blocks):
 
 
 def extractor(flags) -> list[Result]:
-    """Root and blocks 1-3 of ResNet-101, plain and SACT at each operating point."""
-    return _networks(flags, blocks=3, default_size="600x848", peer=False)
+    """Root and first blocks of ResNet-101, plain and SACT at each operating point."""
+    return _networks(flags, blocks=flags.blocks, default_size="600x848", peer=False)
 
 
 def network(flags) -> list[Result]:

@@ -32,6 +32,18 @@ def test_units_under_masks(measures, monkeypatch, tmp_path):
     assert content["matmul_gflops"] > 1 and content["peak_memory_gib"] > 0.1
 
 
+def test_blocks_of_the_extractor(measures):
+    flags = ["--image-size", "224", "--points", "tau 0.01", "--turns", 1, "--json"]
+    code, out, _ = measures("extractor", *flags, "--blocks", 1)
+    assert code == 0
+    left = {line["what"]: line["flops_left"] for line in json.loads(out)["results"]}
+    assert left.keys() == {"plain", "SACT tau 0.01 dense", "SACT tau 0.01 auto"}
+    # Block 1 runs 2.6 of 3 units, and all that is before it; the first three blocks
+    # together have less than half left.
+    assert left["plain"] == 1
+    assert 0.85 < left["SACT tau 0.01 auto"] < 1
+
+
 @pytest.mark.parametrize("kind", ["blob", "blobs", "scattered"])
 def test_forced_halting_has_the_means_that_were_asked_for(kind):
     means, maps = (1.6, 2.5, 3.7, 1.2), [(24, 31), (12, 16), (6, 8), (3, 4)]
@@ -105,6 +117,7 @@ def test_price_of_packing_is_what_it_costs_that_half_of_a_map_halts(monkeypatch)
     "flags, message",
     [
         (["units", "--block", 5], "--block must be 1 to 4. Received: 5"),
+        (["extractor", "--blocks", 4], "--blocks must be 1 to 3. Received: 4"),
         (["units", "--turns", 0], "--turns must be at least 1. Received: 0"),
         (["network", "--batch-size", 0], "--batch-size must be at least 1"),
         (["network", "--points", "tau 1"], "--points for 224 are tau 0.01, tau 0.005"),
