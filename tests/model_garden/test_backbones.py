@@ -90,11 +90,15 @@ def test_the_ponder_cost_is_there_once_in_an_outer_model():
 
 def test_halting_bias_and_record():
     backbone = from_factory()
-    endpoints, eager = backbone(photographs(), halting_bias=9.0, with_record=True)
+    endpoints, eager = backbone(photographs(), halting_bias=1e6, with_record=True)
     assert set(endpoints) == {"2", "3", "4", "5"}
-    _, patient = backbone(photographs(), with_record=True)
+    for block in eager["blocks"]:
+        np.testing.assert_array_equal(block["num_units"], 1)
+    _, patient = backbone(photographs(), halting_bias=-1e6, with_record=True)
+    for block, units in zip(patient["blocks"], SMALL["units"], strict=True):
+        np.testing.assert_array_equal(block["num_units"], units)
     assert np.all(eager["flops"] < patient["flops"])
-    bias = backbone.introspect(photographs(), halting_bias=9.0)
+    bias = backbone.introspect(photographs(), halting_bias=1e6)
     np.testing.assert_array_equal(bias["flops"], eager["flops"])
 
 
