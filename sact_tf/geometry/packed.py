@@ -268,19 +268,19 @@ class Packed:
         state = self._state
         before = [state.rows] if state.output is None else [state.rows, state.output]
 
-        def masked():
-            return _sum(state.rows, state.alive * _as_rows(residual()))
+        def without_idle(values):
+            if self._side > 1 or not self._conditionals:
+                return state.alive * values
+            return tf.cond(
+                self._has_idle_rows, lambda: state.alive * values, lambda: values
+            )
 
-        def unmasked():
+        def to_rows():
             # Added as rows, not as the map that the convolution gives: TensorFlow would
             # have it add while it writes. What that cannot overwrite, its kernel (2.20)
             # then keeps in a member, and two calls at a time crash.
-            return _sum(state.rows, _as_rows(residual()))
-
-        def to_rows():
-            if self._side > 1 or not self._conditionals:
-                return [masked(), *before[1:]]
-            return [tf.cond(self._has_idle_rows, masked, unmasked), *before[1:]]
+            values = _as_rows(residual())
+            return [_sum(state.rows, without_idle(values)), *before[1:]]
 
         def to_both():
             values = _as_rows(residual())
@@ -288,14 +288,11 @@ class Packed:
             output = _sum(state.output, remainder * values)
             if self._last:
                 return [state.rows, output]
-            values = tf.cond(
-                self._has_idle_rows, lambda: state.alive * values, lambda: values
-            )
-            return [_sum(state.rows, values), output]
+            return [_sum(state.rows, without_idle(values)), output]
 
         def added():
             on_map = to_rows if state.output is None else to_both
-            return self._if_whole(on_map, to_rows)
+            return self._if_whole(on_map, to_rows, apart=True)
 
         after = self.unless_empty(added, lambda: before)
         changed = dict(zip(("rows", "output"), after, strict=False))
@@ -323,7 +320,9 @@ class Packed:
             shape = tf.concat([self.decisions_shape, [self._channels]], axis=0)
             return linear_score(tf.reshape(state.rows, shape), kernel, offset)
 
-        return self._if_whole(on_map, lambda: self._score_of_rows(kernel, offset))
+        return self._if_whole(
+            on_map, lambda: self._score_of_rows(kernel, offset), apart=True
+        )
 
     def _score_of_rows(self, kernel, offset):
         """A linear score of rows that find their neighbours by the tables."""
@@ -432,7 +431,9 @@ class Packed:
         if self._side == 1:
             self._has_idle_rows = stays & (count < state.active)
         # Nothing asks for rows once all have halted.
-        *after, output, places = tf.cond(stays | ~running, go_on, shrink)
+        *after, output, places = tf.cond(
+            stays | ~running, go_on, lambda: _apart(shrink)
+        )
         self._running = running
         self._state = _State(*after)
         if state.output is None and weight is None:
@@ -719,8 +720,11 @@ class Packed:
             pay=products < 9.0 * tf.cast(tf.size(places), tf.float32),
         )
 
-    def _if_whole(self, on_map, packed):
-        """What one of two functions gives: the first while the rows are the map."""
+    def _if_whole(self, on_map, packed, apart=False):
+        """What one of two functions gives: the first while the rows are the map.
+
+        With `apart` the second is a function of its own in the graph (see _apart).
+        """
         if self._side > 1 or not self._conditionals:
             return packed()
         if self._known_whole is not None:
@@ -736,7 +740,7 @@ class Packed:
         return tf.cond(
             self._is_whole(),
             lambda: knowing(True, on_map),
-            lambda: knowing(False, packed),
+            lambda: knowing(False, lambda: _apart(packed) if apart else packed()),
         )
 
     def _is_whole(self):
@@ -758,6 +762,20 @@ def _next_size(count, multiple: int = 1):
     """
     size = tf.gather(_SIZES, tf.searchsorted(_SIZES, count[tf.newaxis]))[0]
     return -(-size // multiple) * multiple
+
+
+def _apart(compute: Callable):
+    """What a function gives; in a graph it stays a function, which one operation calls.
+
+    Branches of conditionals otherwise become parts of one graph, of ten thousands of
+    operations, which TensorFlow optimises as a whole before the first call.
+    """
+    if tf.executing_eagerly():
+        return compute()
+    function = tf.function(
+        compute, autograph=False, experimental_attributes={"_noinline": True}
+    )
+    return function()
 
 
 def _tensors(state):
