@@ -767,7 +767,7 @@ def _next_size(count, multiple: int = 1):
 def _apart(compute: Callable):
     """What a function gives; in a graph it stays a function, which one operation calls.
 
-    Branches of conditionals otherwise become parts of one graph, of ten thousands of
+    Branches of conditionals otherwise become parts of one graph, tens of thousands of
     operations, which TensorFlow optimises as a whole before the first call.
     """
     if tf.executing_eagerly():
