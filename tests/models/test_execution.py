@@ -95,6 +95,18 @@ def test_calls_at_the_same_time(adaptivity, execution):
             same(logits, expected)
 
 
+def test_what_only_packed_rows_need_stays_apart():
+    """Inlined, it made the graph, and the time to the first call, twice as large."""
+    model = tiny("sact", execution="positions")
+    call = tf.function(functools.partial(model, training=False), autograph=False)
+    graph = call.get_concrete_function(images(1, 64, 64)).graph.as_graph_def()
+    apart = [f for f in graph.library.function if f.attr["_noinline"].b]
+    packings = [f for f in apart if "shrink" in f.signature.name]
+    assert len(packings) == sum(len(block.units) - 1 for block in model.blocks)
+    # Units on packed rows, and their scores.
+    assert len(apart) > 2 * len(packings)
+
+
 @pytest.mark.parametrize(
     "family, adaptivity, execution",
     [("imagenet", "sact", execution) for execution in SPARSE]
