@@ -27,38 +27,42 @@ def convolution(kernel_shape, positions: tf.Tensor | int) -> tf.Tensor:
     return tf.cast(positions, tf.int64) * per_position
 
 
-def active_positions(
-    active: tf.Tensor,
+def computed_positions(
+    flags: tf.Tensor,
     positions: tf.Tensor,
     radius: int = 0,
-    real: tf.Tensor | None = None,
+    valid: tf.Tensor | None = None,
 ) -> tf.Tensor:
-    """Positions of each image that a convolution is evaluated at.
+    """Positions of each image that convolutions are evaluated at, in several units.
 
     Args:
-      active: bool [B] (ACT) or [B, H, W] (SACT).
+      flags: bool [L, B] (ACT) or [L, B, H, W] (SACT), what is active in each unit.
       positions: int64 [B], all positions of each image's map.
       radius: how far around the active positions as well.
-      real: bool [B, H, W], false where the map is padding; None for no padding.
+      valid: bool [B, H, W], false where the map is padding; None for no padding.
 
     Returns:
-      int64 [B].
+      int64 [B], the sum over units.
     """
-    if active.shape.rank == 1:
-        return tf.cast(active, tf.int64) * positions
+    if flags.shape.rank == 2:
+        return tf.math.count_nonzero(flags, axis=0) * positions
+    shape = tf.shape(flags)
+    merged = tf.reshape(flags, tf.concat([[-1], shape[2:]], axis=0))
+    computed = tf.reshape(dilate(merged, radius), shape)
+    if valid is not None:
+        computed &= valid
     # Counted as integers: a float32 sum is exact only up to 2**24 positions.
-    computed = dilate(active, radius)
-    if real is not None:
-        computed &= real
-    return tf.math.count_nonzero(computed, axis=[1, 2])
+    return tf.math.count_nonzero(computed, axis=[0, 2, 3])
 
 
-def active_images(active: tf.Tensor) -> tf.Tensor:
-    """One for every image whose halting scores are evaluated: int64 [B].
+def scored_images(flags: tf.Tensor) -> tf.Tensor:
+    """How many halting scores of each image are evaluated: int64 [B].
 
     Args:
-      active: bool [B] (ACT) or [B, H, W] (SACT, whose global score is always paid).
+      flags: bool [L, B] (ACT) or [L, B, H, W] (SACT, whose global score is always
+        paid), what is active in each unit that has a score.
     """
-    if active.shape.rank == 1:
-        return tf.cast(active, tf.int64)
-    return tf.ones(tf.shape(active)[:1], tf.int64)
+    if flags.shape.rank == 2:
+        return tf.math.count_nonzero(flags, axis=0)
+    shape = tf.shape(flags, out_type=tf.int64)
+    return tf.fill(shape[1:2], shape[0])

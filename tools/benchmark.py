@@ -23,6 +23,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -34,9 +35,13 @@ from tqdm import tqdm
 import sact_tf
 from sact_tf import visualization
 from sact_tf.evaluation import report
-from sact_tf.geometry import Dense, Packed, calibration
+from sact_tf.geometry import Dense, Packed, calibration, winograd
+from sact_tf.geometry.active_set import Layout
+from sact_tf.geometry.dense import all_tiles
+from sact_tf.geometry.grid import Grid
 from sact_tf.geometry.maps import dilate
 from sact_tf.layers.residual_units import BasicUnit, BottleneckUnit
+from sact_tf.layers.series import Stack
 from sact_tf.models import trunk
 from tools import command_line
 
@@ -247,21 +252,15 @@ def units(flags) -> list[Result]:
     packing = calibration.packing_cost(
         1, narrow, 4 * narrow, layers[-1].flops_per_position
     )
-    positions = functools.partial(
-        Packed, radius=1, winograd=calibration.winograd_may_pay(narrow)
-    )
-    executions = {
-        "masked": Dense,
-        "positions": positions,
-        **{
-            f"tiles {side}": functools.partial(Packed, radius=1, side=side)
-            for side in sides
-        },
-        "auto": functools.partial(positions, packing=packing),
+    functions = {
+        "plain": _plain_units(layers),
+        "masked": _masked_units(layers),
+        "positions": _packed_units(layers),
+        **{f"tiles {side}": _packed_units(layers, side) for side in sides},
+        "auto": _packed_units(layers, packing=packing),
     }
-    functions = {"plain": tf.function(_plain_units(layers), autograph=False)} | {
-        name: tf.function(_units_on(make, layers), autograph=False)
-        for name, make in executions.items()
+    functions = {
+        name: tf.function(run, autograph=False) for name, run in functions.items()
     }
     results = []
     for share in SHARES:
@@ -324,27 +323,54 @@ def _plain_units(layers):
     return run
 
 
-def _units_on(make, layers):
+def _masked_units(layers, **options):
+    """Units on the map, under one mask, or one for each."""
+
     def run(features, masks):
-        geometry = make(features)
-        for mask, layer in zip(tf.unstack(masks, len(layers)), layers, strict=True):
-            geometry.halt(mask)
-            # Each position gives what it has when it halts: nothing to add up.
-            geometry.add(functools.partial(layer.residual, geometry))
+        geometry = Dense(features, **options)
+        for index, layer in enumerate(layers):
+            if index < masks.shape[0]:
+                # Each position gives what it has when it halts: nothing to add up.
+                geometry.halt(masks[index])
+            geometry.add(layer.branch()(geometry))
         return geometry.leave()
 
-    def run_with_one_mask(features, masks):
-        geometry = make(features)
-        geometry.halt(masks[0])
-        for layer in layers:
-            geometry.add(functools.partial(layer.residual, geometry))
-        return geometry.leave()
+    return run
 
-    return lambda features, masks: (
-        run_with_one_mask(features, masks)
-        if masks.shape[0] == 1
-        else run(features, masks)
-    )
+
+def _packed_units(layers, side=1, packing=None):
+    """Units on rows, packed where the mask leaves some out, and that pays."""
+    radius, width = layers[0].radius, layers[0].conv1.filters
+    by_tiles = side == 1 and radius == 1 and winograd.may_pay(width)
+
+    def run(features, masks):
+        layout = Layout(Grid.of(features), radius, side, winograd=by_tiles)
+        most = layout.most_rows()
+        cells = layout.grid.any_in_cell(masks[0], side)
+        running = tf.math.count_nonzero(cells, dtype=tf.int32)
+        rows = layout.rows_for(running, most)
+        pays = rows < most
+        if packing:
+            pays, _ = packing.repays(most, rows, 0.0, len(layers))
+
+        def packed():
+            geometry = Packed.from_map(layout, features, masks[0])
+            for index, layer in enumerate(layers):
+                if 0 < index < masks.shape[0]:
+                    geometry.halt(masks[index])
+                    geometry.shrink()
+                geometry.add(layer.branch()(geometry))
+            return geometry.leave()
+
+        def on_map():
+            tiles = all_tiles(features) if by_tiles else None
+            return _masked_units(layers, tiles=tiles)(features, masks)
+
+        return tf.cond(
+            running > 0, lambda: tf.cond(pays, packed, on_map), lambda: features
+        )
+
+    return run
 
 
 def _masks(kind, shape, share, count):
@@ -404,20 +430,25 @@ def _flops_left(masks, narrow):
 # --- Networks at the paper's operating points ---------------------------------------
 
 
-class ForcedScore:
-    """A halting score at its full price that halts where it is told to."""
+class ForcedLogit(NamedTuple):
+    """A halting score at its full price that halts where it is told to.
 
-    def __init__(self, score, unit: int, num_units: tf.Variable):
-        """Wraps the score of a unit (counted from one), given the units to run."""
-        self._score, self._unit, self._num_units = score, unit, num_units
-        self.flops = score.flops
+    Attributes:
+      logit: the score's own.
+      unit: int32 scalar, whose score it is, counted from one.
+      num_units: gives int32 [B, H, W], the units to run at each position.
+    """
 
-    def __call__(self, geometry, training=None, halting_bias=None):
-        """One at the last unit of a position, next to nothing before."""
-        score = self._score(geometry, training=training, halting_bias=halting_bias)
-        stops = self._num_units <= self._unit
-        # 0 * score: what is computed must not be optimised away.
-        return tf.where(stops, 1.0, 0.01) + 0.0 * score
+    logit: Callable
+    unit: tf.Tensor
+    num_units: Callable
+
+    def __call__(self, geometry):
+        """A score of one at the last unit of a position, next to nothing before."""
+        logit = tf.cast(self.logit(geometry), tf.float32)
+        stops = self.num_units() <= self.unit
+        # 0 * logit: what is computed must not be optimised away.
+        return tf.where(stops, 30.0, -4.595) + 0.0 * logit
 
 
 def force_halting(model, maps: list[tuple[int, int]], means, kind, batch=1) -> Callable:
@@ -434,10 +465,9 @@ def force_halting(model, maps: list[tuple[int, int]], means, kind, batch=1) -> C
     for block, (height, width), mean in blocks:
         count, shape = len(block.units), (batch, height, width)
         chosen.append(tf.Variable(_num_units(kind, shape, mean, count)))
-        block.halting_scores = [
-            ForcedScore(score, index + 1, chosen[-1])
-            for index, score in enumerate(block.halting_scores)
-        ]
+        block.logits = functools.partial(
+            _forced, block.logits, len(block.halting_scores), chosen[-1]
+        )
 
     def change(rng: np.random.Generator) -> None:
         for (block, (height, width), mean), variable in zip(
@@ -448,6 +478,16 @@ def force_halting(model, maps: list[tuple[int, int]], means, kind, batch=1) -> C
             variable.assign(_num_units(kind, shape, other, count))
 
     return change
+
+
+def _forced(logits, count, num_units, training=None):
+    """A block's logits, forced."""
+    own = logits(training)
+    if not isinstance(own, Stack):
+        own = own.stacked()
+    return Stack(
+        ForcedLogit(own.whole, tf.range(1, count + 1), num_units.read_value), count
+    )
 
 
 def _num_units(kind, shape, mean, count):
@@ -654,9 +694,14 @@ def _packing_seconds(shape, turns):
     half = tf.constant(_masks("blob", (1, *shape[:2]), 0.5, 1)[0])
 
     def pack(features, active):
-        geometry = Packed(features, radius=1)
-        geometry.halt(active, tf.cast(active, tf.float32) / 2)
-        return geometry.leave()
+        left = tf.cast(active, tf.float32) / 2
+
+        def packed():
+            layout = Layout(Grid.of(features), radius=1)
+            geometry = Packed.from_map(layout, features, active, features, left)
+            return geometry.leave()
+
+        return tf.cond(tf.reduce_all(active), lambda: features, packed)
 
     run = functools.partial(_run, tf.function(pack, autograph=False), features)
     candidates = {
@@ -670,15 +715,10 @@ def _packing_seconds(shape, turns):
 def _masked_and_packed(layers, shape):
     """Functions that run units under masks, one for each way."""
     features = tf.random.normal([*shape, _channels(layers)])
-    unit = layers[0]
-    winograd = calibration.winograd_may_pay(unit.conv1.filters)
-    packed = functools.partial(Packed, radius=unit.radius, winograd=winograd)
-    ways = {"masked": Dense, "positions": packed}
+    ways = {"masked": _masked_units(layers), "positions": _packed_units(layers)}
     return {
-        name: functools.partial(
-            _run, tf.function(_units_on(make, layers), autograph=False), features
-        )
-        for name, make in ways.items()
+        name: functools.partial(_run, tf.function(run, autograph=False), features)
+        for name, run in ways.items()
     }
 
 

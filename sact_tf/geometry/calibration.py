@@ -18,18 +18,10 @@ import pathlib
 from typing import NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 #: Where a calibration is kept, unless the variable SACT_TF_CALIBRATION says otherwise.
 DEFAULT_PATH = pathlib.Path("~/.config/sact_tf/calibration.json")
-
-#: Channels of 3x3 convolutions from which on Winograd's algorithm may pay. With 128 the
-#: additions before and behind its products take as long as the products that it saves.
-WINOGRAD_WIDTH = 256
-#: Time of one of its products, with those additions, over that of a direct
-#: convolution's product (of one row of inputs by one place of the kernel); and of what
-#: it takes in any case, mostly for the kernel. Measured with 256 channels.
-WINOGRAD_PRODUCT = 1.25
-WINOGRAD_FIXED = 1500.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,9 +75,32 @@ class PackingCost(NamedTuple):
           units: that are still to run.
           rows: positions in all, as far as that is known; None if it is not.
         """
-        # On the average perhaps half of the positions will have halted.
-        saved = units * (1 - self.slower / 2)
+        # On the average perhaps two fifths of the positions will have halted, and about
+        # one unit runs before that is known.
+        saved = (units - 1) * (1 - 0.6 * self.slower)
         return saved > self.per_row + (self.fixed / rows if rows else 0.0)
+
+    def repays(self, have, need, idle, left) -> tuple[tf.Tensor, tf.Tensor]:
+        """Whether to pack now, by the rule of ski rental.
+
+        Rows that have halted are computed in vain until that has cost as much as
+        packing them; so a block never takes more than about twice the time of one that
+        knows its masks beforehand. And only if the units to come repay it.
+
+        Args:
+          have: rows that there are.
+          need: rows that would be left.
+          idle: float32 scalar, rows that units ran on in vain so far.
+          left: units to come.
+
+        Returns:
+          Whether to pack; and `idle` after one more unit.
+        """
+        have = tf.cast(have, tf.float32)
+        fewer = have - self.slower * tf.cast(need, tf.float32)
+        idle += tf.maximum(fewer, 0.0)
+        price = self.fixed + self.per_row * have
+        return (idle >= price) & (fewer * tf.cast(left, tf.float32) >= price), idle
 
 
 def path() -> pathlib.Path:
@@ -123,11 +138,6 @@ def packing_cost(
         per_row=known.seconds_per_value * channels * rows_per_second,
         slower=float(1 / threshold),
     )
-
-
-def winograd_may_pay(width: int) -> bool:
-    """Whether 3x3 convolutions of so many channels may gain by Winograd's algorithm."""
-    return width >= WINOGRAD_WIDTH
 
 
 def save(calibration: Calibration) -> pathlib.Path:

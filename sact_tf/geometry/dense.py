@@ -1,28 +1,39 @@
 """Every position is computed, and a mask keeps what has halted as it is."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow as tf
 
-from sact_tf.geometry.maps import (
-    linear_score,
-    mean_over_positions,
-    without_padding,
-)
+from sact_tf.geometry import winograd
+from sact_tf.geometry.filters import Filter
+from sact_tf.geometry.grid import Grid
+from sact_tf.geometry.maps import linear_score, mean_over_positions, without_padding
+
+
+class DenseState(NamedTuple):
+    """What changes from unit to unit; both [B, H, W, C].
+
+    Attributes:
+      features: x_l.
+      output: x_1 plus the residuals so far, each times what the scores before it have
+        left. (Packed keeps the sum of p_l x_l, eqn 10, as it is; on a map this form
+        takes fewer passes.)
+    """
+
+    features: tf.Tensor
+    output: tf.Tensor
 
 
 class Dense:
-    """Every position is computed; a mask keeps halted ones as they are.
-
-    The reference for the other geometries, and the one for training with live batch
-    norm, whose statistics cover all positions.
-    """
+    """Everywhere, masked: the reference for the other geometries."""
 
     def __init__(
         self,
         features: tf.Tensor,
         per_image: bool = False,
-        real: tf.Tensor | None = None,
+        valid: tf.Tensor | None = None,
+        tiles: winograd.WinogradTiles | None = None,
     ):
         """Enters with a map of which every position is active.
 
@@ -30,135 +41,123 @@ class Dense:
           features: [B, H, W, C], what the block's first unit gave.
           per_image: whether halting decisions are per image ([B], ACT) or per position
             ([B, H, W], SACT).
-          real: bool [B, H, W], false where the map is padding, which no convolution and
-            no mean sees; None for no padding.
+          valid: bool [B, H, W], false where the map is padding, which no convolution
+            and no mean sees; None for no padding.
+          tiles: of all positions, where 3x3 convolutions may go by Winograd's
+            algorithm; see `all_tiles`.
         """
-        self._features = features
-        self._real = real
-        self._per_image = per_image
-        self._output = features
+        self.state = DenseState(features, features)
+        self._per_image, self._valid, self._tiles = per_image, valid, tiles
         self._active = self._remainder = None  # All: nothing has halted yet.
         self._last = False
 
+    def with_state(self, state: DenseState) -> "Dense":
+        """The same geometry somewhere else in its block."""
+        other = Dense(state.features, self._per_image, self._valid, self._tiles)
+        other.state = state
+        return other
+
     @property
-    def decisions_shape(self) -> tf.Tensor:
-        """Shape of the halting decisions, [B] or [B, H, W], as an int32 tensor."""
-        return tf.shape(self._features)[: 1 if self._per_image else 3]
+    def decisions_shape(self) -> tuple:
+        """See Geometry."""
+        grid = Grid.of(self.state.features)
+        return grid.shape[:1] if self._per_image else grid.shape
 
     def features(self, radius: int) -> tf.Tensor:
-        """Features of the active positions and of all up to `radius` away from one."""
-        del radius  # Everything is here.
-        return self._features
+        """See Geometry. Everything is here."""
+        del radius
+        return self.state.features
 
     def convolve(
         self,
         features: tf.Tensor,
-        convolution: Callable,
-        then: Callable = tf.identity,
+        filters: Filter,
+        epilogue: Callable = tf.identity,
         radius: int = 1,
     ) -> tf.Tensor:
-        """A 3x3 convolution; the surroundings shrink by one position.
-
-        Args:
-          features: features with their surroundings.
-          convolution: a sact_tf.layers.convolution.Convolution.
-          then: what follows at each position by itself.
-          radius: of the surroundings, at least one.
-
-        Returns:
-          Features with surroundings smaller by one: the active positions for radius 1.
-        """
+        """See Geometry."""
         del radius
-        return then(convolution(without_padding(features, self._real)))
+        features = without_padding(features, self._valid)
+        if self._tiles is None:
+            return epilogue(filters(features))
 
-    def add(self, residual: Callable[[], tf.Tensor]) -> None:
-        """Adds a residual at the active positions (eqn 2; Algorithm 2, lines 13-17).
+        def by_tiles():
+            rows = tf.reshape(features, [-1, features.shape[-1]])
+            outputs = winograd.convolve(rows, filters, self._tiles)
+            # As many images: batch norm shares them out to the cores.
+            outputs = epilogue(outputs[:, tf.newaxis, tf.newaxis])
+            rows = tf.reshape(outputs, [-1, outputs.shape[-1]])
+            return Grid.of(features).with_channels(rows)
 
-        To the block's output it adds the residual times the remainder: the sum of p_l
-        x_l (eqn 10) is x_1 plus the sum of r_l f_l, where f_l is the residual of the
-        unit after the l-th and r_l = p_(l+1) + ... + p_L what is left for it and those
-        that follow. (Packed keeps the sum as it is, where that is cheaper.)
+        return tf.cond(self._tiles.pay, by_tiles, lambda: epilogue(filters(features)))
 
-        Args:
-          residual: computes it; not called where nothing is active.
+    def add(self, residual: tf.Tensor) -> None:
+        """See Geometry.
+
+        The output gets the residual times the remainder: the sum of p_l x_l (eqn 10) is
+        x_1 plus the sum of r_l f_l, where f_l is the residual of the unit after the
+        l-th and r_l = p_(l+1) + ... + p_L what is left for it and those that follow.
         """
-        values = residual()
+        features, output = self.state
         if self._remainder is None or not self._last:
+            masked = residual
             # A halted image (ACT) takes no part in any output, so it needs no mask; the
             # authors' networks let it run on, which training's statistics notice.
             if self._active is not None and not self._per_image:
-                values *= self._over_channels(self._active, values.dtype)
-            self._features += values
+                masked = residual * self._over_channels(self._active, residual.dtype)
+            features += masked
         if self._remainder is None:
-            self._output = self._features
+            output = features
         else:
-            remainder = self._over_channels(self._remainder, values.dtype)
-            self._output += remainder * values
-
-    def unless_empty(self, compute: Callable, otherwise: Callable):
-        """What `compute` gives; where nothing is active, `otherwise` may be enough."""
-        del otherwise
-        return compute()
+            output += self._over_channels(self._remainder, residual.dtype) * residual
+        self.state = DenseState(features, output)
 
     def global_mean(self) -> tf.Tensor:
-        """Mean features of each image over all positions, halted too: [B, C].
-
-        A geometry that leaves images out gives the rows of those that still run.
-        """
-        return mean_over_positions(self._features, self._real)
+        """See Geometry."""
+        return mean_over_positions(self.state.features, self._valid)
 
     def linear_score(self, kernel: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
-        """A 3x3 convolution with one output plus a projection of the global mean.
-
-        Every position is projected onto ten numbers: one for each place in the 3x3
-        kernel, which its neighbours add up, and one for the mean. So the features are
-        read once, and not copied nine-fold.
-
-        Args:
-          kernel: float32 [10, C].
-          offset: float32 [10], added to the ten numbers; as zero as everything else
-            outside of the map.
-
-        Returns:
-          float32 [B, H, W]; what it says of halted positions means nothing.
-        """
-        return linear_score(self._features, kernel, offset, self._real)
+        """See Geometry."""
+        return linear_score(self.state.features, kernel, offset, self._valid)
 
     def spread(self, values: tf.Tensor) -> tf.Tensor:
-        """One value per image, [B, 1], for every active position."""
-        return values[:, tf.newaxis, tf.newaxis, :]
+        """See Geometry."""
+        return values[:, tf.newaxis, tf.newaxis]
 
     def decisions(self, values: tf.Tensor) -> tf.Tensor:
-        """Brings one value per active position, [..., 1], into shape [B, H, W]."""
+        """See Geometry."""
         return values[..., 0]
 
     def decisions_per_image(self, values: tf.Tensor) -> tf.Tensor:
-        """Brings one value per image that runs into shape [B]."""
+        """See Geometry."""
         return values
 
     def halt(
         self,
         active: tf.Tensor,
         remainder: tf.Tensor | None = None,
-        left: int | None = None,
+        last: bool = False,
     ) -> None:
-        """Keeps active only the positions (or images) where the flag is true.
-
-        Args:
-          active: bool, of the shape of the decisions; true only where it was before.
-          remainder: what the halting scores so far have left, of the same shape; zero
-            where nothing is active. None: all of it, as where masks are given; then the
-            output is the features.
-          left: units that still follow, the next one included; after the last nothing
-            but the output matters. None where that is not known.
-        """
-        self._active, self._remainder, self._last = active, remainder, left == 1
+        """See Geometry."""
+        self._active, self._remainder, self._last = active, remainder, last
 
     def leave(self) -> tf.Tensor:
-        """The block's output [B, H, W, C], zero where the map is padding (eqn 10)."""
-        return without_padding(self._output, self._real)
+        """See Geometry."""
+        return without_padding(self.state.output, self._valid)
 
-    def _over_channels(self, decisions: tf.Tensor, dtype) -> tf.Tensor:
-        axes = 3 if self._per_image else 1
-        shape = tf.concat([tf.shape(decisions), [1] * axes], axis=0)
-        return tf.reshape(tf.cast(decisions, dtype), shape)
+    def _over_channels(self, decisions, dtype):
+        decisions = tf.cast(decisions, dtype)
+        if self._per_image:
+            decisions = decisions[:, tf.newaxis, tf.newaxis]
+        return decisions[..., tf.newaxis]
+
+
+def all_tiles(features: tf.Tensor) -> winograd.WinogradTiles | None:
+    """Winograd's tiles of a whole map [B, H, W, C]; None where they cannot pay."""
+    grid = Grid.of(features)
+    known = all(isinstance(size, int) for size in grid)
+    if known and not winograd.whole_map_pays(*grid.shape):
+        return None
+    positions = tf.range(grid.positions)
+    inverse = tf.reshape(positions + 1, tf.stack(grid.shape))
+    return winograd.tiles(grid, inverse, positions)

@@ -1,129 +1,149 @@
 """Images that have halted are left out of the later units (ACT)."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow as tf
 
+from sact_tf.geometry.control_flow import sum_of
+from sact_tf.geometry.filters import Filter
 from sact_tf.geometry.maps import mean_over_positions, without_padding
 
 
+class ImagesState(NamedTuple):
+    """What changes from unit to unit; b images of the batch still run.
+
+    Attributes:
+      features: [b, H, W, C].
+      output: [b, H, W, C], in the form of DenseState.
+      images: int32 [b], which image of the batch each map is of.
+      valid: bool [b, H, W], false where a map is padding; () for no padding.
+      finished: [B, H, W, C], the block's output of the images that have halted.
+    """
+
+    features: tf.Tensor
+    output: tf.Tensor
+    images: tf.Tensor
+    valid: tf.Tensor | tuple[()]
+    finished: tf.Tensor
+
+
 class Images:
-    """The images of a batch that still run, as one stack of maps; see Dense."""
+    """The images of a batch that still run, as one stack of maps."""
 
     def __init__(
         self,
         features: tf.Tensor,
-        real: tf.Tensor | None = None,
+        valid: tf.Tensor | None = None,
         conditionals: bool = True,
     ):
         """Enters with maps [B, H, W, C], all images active.
 
         Args:
           features: what the block's first unit gave.
-          real: see Dense.
-          conditionals: see Packed.
+          valid: see Dense.
+          conditionals: see active_set.Layout. Without, one image is always kept.
         """
-        self._features = features
-        self._real = self._real_of_all = real
+        self._valid_of_all = valid
         self._conditionals = conditionals
-        self._output = features
-        self._images = tf.range(tf.shape(features)[0])  # Which image each map is of.
-        self._num_images = tf.shape(features)[0]
-        self._running = tf.constant(True)  # Whether any image is left.
-        self._finished = []
+        images = tf.range(tf.shape(features)[0])
+        of_some = () if valid is None else valid
+        self.state = ImagesState(features, features, images, of_some, features)
+        self._remainder = self._active = None
+        self._last = False
+
+    def with_state(self, state: ImagesState) -> "Images":
+        """The same geometry somewhere else in its block."""
+        other = Images.__new__(Images)
+        other.__dict__.update(self.__dict__)
+        other.state = state
+        return other
+
+    def shapes(self) -> ImagesState:
+        """Shapes that hold for every number of images."""
+
+        def of_any_length(value):
+            return tf.TensorShape([None, *value.shape[1:]])
+
+        shapes = tf.nest.map_structure(of_any_length, self.state)
+        return shapes._replace(finished=self.state.finished.shape)
 
     @property
-    def decisions_shape(self) -> tf.Tensor:
-        """Shape of the halting decisions, [B], as an int32 tensor."""
-        return self._num_images[tf.newaxis]
+    def decisions_shape(self) -> tuple:
+        """See Geometry."""
+        finished = self.state.finished
+        return (finished.shape[0] or tf.shape(finished)[0],)
 
     def features(self, radius: int) -> tf.Tensor:
-        """Maps of the images that run."""
-        del radius  # Whole maps.
-        return self._features
+        """See Geometry. Whole maps."""
+        del radius
+        return self.state.features
 
     def convolve(
         self,
         features: tf.Tensor,
-        convolution: Callable,
-        then: Callable = tf.identity,
+        filters: Filter,
+        epilogue: Callable = tf.identity,
         radius: int = 1,
     ) -> tf.Tensor:
-        """See Dense."""
+        """See Geometry."""
         del radius
-        return then(convolution(without_padding(features, self._real)))
+        return epilogue(filters(without_padding(features, self._valid())))
 
-    def add(self, residual: Callable[[], tf.Tensor]) -> None:
-        """See Dense."""
-
-        def added():
-            values = residual()
-            weight = tf.cast(tf.gather(self._remainder, self._images), values.dtype)
-            weighted = weight[:, tf.newaxis, tf.newaxis, tf.newaxis] * values
-            # Not `+`, whose gradient trips over conditionals; see Packed.
-            output = tf.add_n([self._output, weighted])
-            if self._last:
-                return self._features, output
-            return tf.add_n([self._features, values]), output
-
-        self._features, self._output = self.unless_empty(
-            added, lambda: (self._features, self._output)
-        )
-
-    def unless_empty(self, compute: Callable, otherwise: Callable):
-        """See Dense."""
-        if not self._conditionals:
-            return compute()
-        return tf.cond(self._running, compute, otherwise)
+    def add(self, residual: tf.Tensor) -> None:
+        """See Geometry."""
+        features, output = self.state.features, self.state.output
+        weight = tf.cast(tf.gather(self._remainder, self.state.images), residual.dtype)
+        weighted = weight[:, tf.newaxis, tf.newaxis, tf.newaxis] * residual
+        output = sum_of(output, weighted)
+        if not self._last:
+            features = sum_of(features, residual)
+        self.state = self.state._replace(features=features, output=output)
 
     def global_mean(self) -> tf.Tensor:
-        """Mean features of each image that runs."""
-        return mean_over_positions(self._features, self._real)
+        """See Geometry: of each image that runs."""
+        return mean_over_positions(self.state.features, self._valid())
 
     def decisions_per_image(self, values: tf.Tensor) -> tf.Tensor:
-        """See Dense."""
-        where = self._images[:, tf.newaxis]
-        return tf.scatter_nd(where, values, self.decisions_shape)
+        """See Geometry."""
+        where = self.state.images[:, tf.newaxis]
+        return tf.scatter_nd(where, values, tf.stack(self.decisions_shape))
 
     def halt(
         self,
         active: tf.Tensor,
         remainder: tf.Tensor,
-        left: int | None = None,
+        last: bool = False,
     ) -> None:
-        """See Dense."""
-        self._remainder, self._last = remainder, left == 1
-        self._running = tf.reduce_any(active)
-        active = tf.gather(active, self._images)
+        """See Geometry. `shrink` leaves images out."""
+        self._active, self._remainder, self._last = active, remainder, last
+
+    def shrink(self) -> None:
+        """Leaves out images that have halted; they leave behind their output."""
+        state = self.state
+        active = tf.gather(self._active, state.images)
         if not self._conditionals:
             # One image is always kept, lest anything be empty; its weights are zero.
-            active |= (tf.range(tf.size(active)) == 0) & ~self._running
-        state = [self._output, self._images, self._features]
-        if self._real is not None:
-            state.append(self._real)
-
-        def leave_out():
-            kept = [tf.boolean_mask(value, active) for value in state]
-            gone = [tf.boolean_mask(value, ~active) for value in state[:2]]
-            return (*kept, *gone)
-
-        def go_on():
-            return (*state, *(value[:0] for value in state[:2]))
-
-        if self._conditionals:
-            parts = tf.cond(tf.reduce_all(active), go_on, leave_out)
-        else:
-            parts = leave_out()
-        *kept, output, images = parts
-        self._output, self._images, self._features, *real = kept
-        if real:
-            (self._real,) = real
-        self._finished.append((images, output))
+            first = tf.range(tf.size(active)) == 0
+            active |= first & ~tf.reduce_any(active)
+        gone = tf.boolean_mask(state.images, ~active)
+        finished = tf.tensor_scatter_nd_update(
+            state.finished,
+            gone[:, tf.newaxis],
+            tf.boolean_mask(state.output, ~active),
+        )
+        kept = tf.nest.map_structure(
+            lambda value: tf.boolean_mask(value, active), state._replace(finished=())
+        )
+        self.state = kept._replace(finished=finished)
 
     def leave(self) -> tf.Tensor:
-        """See Dense."""
-        images, outputs = zip(
-            *self._finished, (self._images, self._output), strict=True
+        """See Geometry."""
+        output = tf.tensor_scatter_nd_update(
+            self.state.finished, self.state.images[:, tf.newaxis], self.state.output
         )
-        output = tf.dynamic_stitch(list(images), list(outputs))
-        return without_padding(output, self._real_of_all)
+        return without_padding(output, self._valid_of_all)
+
+    def _valid(self):
+        valid = self.state.valid
+        return None if isinstance(valid, tuple) else valid

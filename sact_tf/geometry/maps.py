@@ -15,18 +15,33 @@ def dilate(mask: tf.Tensor, radius: int) -> tf.Tensor:
     Returns:
       bool [B, H, W].
     """
-    side = 2 * radius + 1
-    # Several times faster than max pooling, which takes no bool.
-    for axis in (1, 2):
-        padding = [[0, 0], [0, 0], [0, 0]]
-        padding[axis] = [radius, radius]
-        padded, size = tf.pad(mask, padding), tf.shape(mask)[axis]
-        shifted = [
-            padded[:, i : i + size] if axis == 1 else padded[:, :, i : i + size]
-            for i in range(side)
-        ]
-        mask = functools.reduce(tf.logical_or, shifted)
-    return mask
+    return _dilating(radius)(mask) if radius else mask
+
+
+@functools.cache
+def _dilating(radius):
+    """`dilate` as a function: traced once."""
+
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, None, None], tf.bool)], autograph=False
+    )
+    def dilating(mask):
+        # Several times faster than max pooling, which takes no bool.
+        shape = tf.shape(mask)
+        margin = [radius, radius]
+        mask = tf.pad(mask, [[0, 0], margin, margin])
+        wider = tf.add(shape, [0, 0, 2 * radius])
+        for step, size in (([0, 1, 0], wider), ([0, 0, 1], shape)):
+            mask = functools.reduce(
+                tf.logical_or,
+                [
+                    tf.slice(mask, [i * axis for axis in step], size)
+                    for i in range(2 * radius + 1)
+                ],
+            )
+        return mask
+
+    return dilating
 
 
 def within(sizes: tf.Tensor, maps: tf.Tensor) -> tf.Tensor:
@@ -45,19 +60,19 @@ def within(sizes: tf.Tensor, maps: tf.Tensor) -> tf.Tensor:
     return rows[:, :, tf.newaxis] & columns[:, tf.newaxis]
 
 
-def without_padding(maps: tf.Tensor, real: tf.Tensor | None, value=0.0) -> tf.Tensor:
-    """Maps [B, H, W, C] with a value wherever `real` is false, if that is given."""
-    if real is None:
+def without_padding(maps: tf.Tensor, valid: tf.Tensor | None, value=0.0) -> tf.Tensor:
+    """Maps [B, H, W, C] with a value wherever `valid` is false, if that is given."""
+    if valid is None:
         return maps
-    return tf.where(real[..., tf.newaxis], maps, tf.cast(value, maps.dtype))
+    return tf.where(valid[..., tf.newaxis], maps, tf.cast(value, maps.dtype))
 
 
-def mean_over_positions(maps: tf.Tensor, real: tf.Tensor | None) -> tf.Tensor:
+def mean_over_positions(maps: tf.Tensor, valid: tf.Tensor | None) -> tf.Tensor:
     """Mean of maps [B, H, W, C], without their padding: [B, C]."""
-    if real is None:
+    if valid is None:
         return tf.reduce_mean(maps, axis=[1, 2])
-    count = tf.math.count_nonzero(real, axis=[1, 2], dtype=tf.int32)
-    total = tf.reduce_sum(without_padding(maps, real), axis=[1, 2])
+    count = tf.math.count_nonzero(valid, axis=[1, 2], dtype=tf.int32)
+    total = tf.reduce_sum(without_padding(maps, valid), axis=[1, 2])
     return total / tf.cast(count, maps.dtype)[:, tf.newaxis]
 
 
@@ -71,31 +86,34 @@ def ten_to_one(dtype) -> tf.Tensor:
     return tf.pad(nine_to_one(dtype), [[0, 0], [0, 0], [0, 1], [0, 0]])
 
 
-def project(maps: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    """Every position's scalar products with the rows of a kernel.
-
-    Args:
-      maps: [B, H, W, C].
-      kernel: [K, C].
-
-    Returns:
-      float32 [B, H, W, K].
-    """
-    shape = tf.shape(maps)
-    rows = tf.reshape(maps, [-1, maps.shape[-1]])
-    numbers = tf.matmul(rows, tf.cast(kernel, maps.dtype), transpose_b=True)
-    numbers = tf.reshape(numbers, [*tf.unstack(shape[:3]), kernel.shape[0]])
-    return tf.cast(numbers, tf.float32)
-
-
 def linear_score(
     maps: tf.Tensor,
     kernel: tf.Tensor,
     offset: tf.Tensor,
-    real: tf.Tensor | None = None,
+    valid: tf.Tensor | None = None,
 ) -> tf.Tensor:
-    """Dense.linear_score of maps [B, H, W, C], of which `real` are no padding."""
-    numbers = without_padding(project(maps, kernel) + offset, real)
-    local = tf.nn.conv2d(numbers, ten_to_one(tf.float32), 1, "SAME")[..., 0]
-    means = mean_over_positions(numbers, real)[:, 9]
-    return local + means[:, tf.newaxis, tf.newaxis]
+    """A 3x3 convolution with one output plus a projection of the global mean.
+
+    Every position is projected onto ten numbers: one for each place in the 3x3 kernel,
+    which its neighbours add up, and one for the mean. So the features are read once,
+    and not copied nine-fold.
+
+    Args:
+      maps: [B, H, W, C].
+      kernel: float32 [10, C].
+      offset: float32 [10], added to the ten numbers; as zero as everything else outside
+        of the map.
+      valid: bool [B, H, W], false where the map is padding; None for no padding.
+
+    Returns:
+      float32 [B, H, W].
+    """
+    shape = tf.shape(maps)
+    rows = tf.reshape(maps, [-1, maps.shape[-1]])
+    numbers = tf.matmul(rows, tf.cast(kernel, maps.dtype), transpose_b=True)
+    numbers = tf.cast(numbers, tf.float32) + offset
+    numbers = tf.reshape(numbers, tf.concat([shape[:3], [10]], axis=0))
+    numbers = without_padding(numbers, valid)
+    local = tf.nn.conv2d(numbers, ten_to_one(tf.float32), 1, "SAME")
+    means = mean_over_positions(numbers[..., 9:], valid)
+    return tf.squeeze(local, 3) + means[:, tf.newaxis]

@@ -1,20 +1,26 @@
 """Blocks of residual units: plain, ACT and SACT with one interface (section 2)."""
 
-import functools
-
 import tensorflow as tf
 import tf_keras
 
 from sact_tf import flops as cost
 from sact_tf import halting
-from sact_tf.geometry import Dense, Images, Packed, within, without_padding
-from sact_tf.geometry.calibration import packing_cost, winograd_may_pay
+from sact_tf.geometry import Dense, Images, winograd, within, without_padding
+from sact_tf.geometry.active_set import Layout
+from sact_tf.geometry.calibration import packing_cost
+from sact_tf.geometry.control_flow import gpu_is_visible
+from sact_tf.geometry.grid import Grid
+from sact_tf.layers import execution, halting_scores
+from sact_tf.layers.execution import Rule
+from sact_tf.layers.series import Series, Stack
 
 #: Where units are computed: everywhere and masked; at active positions; in active
 #: tiles; or whichever is fastest.
 EXECUTIONS = ("auto", "dense", "positions", "tiles")
 #: Side of the tiles where halting scores are not shared within tiles.
 TILE_SIZE = 4
+#: No price at which packing would pay.
+_NEVER = object()
 
 
 class Block(tf_keras.layers.Layer):
@@ -85,105 +91,138 @@ class Block(tf_keras.layers.Layer):
             the start, and their output is zero.
         """
         first, *later = self.units
-        real, positions_before = _real(inputs, map_sizes)
-        features = first(inputs, training=training, real=real)
+        valid, positions_before = _valid(inputs, map_sizes)
+        features = first(inputs, training=training, valid=valid)
         if map_sizes is not None:
             map_sizes = self.map_sizes(map_sizes)
-        real, positions = _real(features, map_sizes)
+        valid, positions = _valid(features, map_sizes)
         flops = first.flops_on_map(positions_before, positions)
-        if self._adaptivity == "none":
-            return self._plain(features, flops, later, training, real, positions)
-        spatial = self._adaptivity == "sact"
-        geometry = self._geometry(features, training, real)
-        state = halting.start(
-            geometry.decisions_shape, active=real if spatial else None
-        )
-        probabilities = []
-        for index, unit in enumerate(self.units):
-            if index:
-                remainder = tf.where(state.active, state.remainder, 0.0)
-                left = len(self.units) - index
-                geometry.halt(state.active, remainder, left)
-                geometry.add(functools.partial(unit.residual, geometry, training))
-                flops += unit.flops(
-                    cost.active_positions(state.active, positions, 1, real),
-                    cost.active_positions(state.active, positions),
-                )
-            score = None
-            if index < len(self.halting_scores):
-                scorer = self.halting_scores[index]
-                score = geometry.unless_empty(
-                    functools.partial(
-                        scorer, geometry, training=training, halting_bias=halting_bias
-                    ),
-                    functools.partial(tf.zeros, geometry.decisions_shape),
-                )
-                flops += scorer.flops(
-                    cost.active_images(state.active),
-                    cost.active_positions(state.active, positions),
-                )
-                if spatial:
-                    score = halting.share_in_tiles(score, self._tile_size, real)
-            state, probability = halting.step(state, score, self._epsilon)
-            probabilities.append(probability)
+        if self._adaptivity == "none" or not later:
+            return self._plain(features, flops, later, training, valid, positions)
+        started = valid if self._adaptivity == "sact" else None
+        rule = Rule(self._epsilon, self._tile_size, halting_bias, started)
+        outcome = self._run(features, training, valid, rule)
+        spent = halting.cost(outcome.scores, outcome.flags, started)
         return {
-            "output": geometry.leave(),
-            "ponder_cost": state.ponder_cost,
-            "num_units": state.num_units,
-            "halting_distribution": tf.stack(probabilities, axis=-1),
-            "flops": flops,
+            "output": outcome.output,
+            **spent._asdict(),
+            "flops": flops + self._flops(outcome.flags, positions, started, valid),
             "positions": positions,
         }
 
-    def _geometry(self, features, training, real):
+    def _run(self, features, training, valid, rule):
+        """The units behind the first one, on the geometry that suits them."""
+        units = Series([unit.branch(training) for unit in self.units[1:]])
+        logits = self.logits(training)
         per_image = self._adaptivity == "act"
         # Live batch norms need the statistics of all positions.
         live = self.units[0].preact.is_live(training)
-        if live or self._execution == "dense":
-            return Dense(features, per_image, real)
-        options = {"real": real, "conditionals": not training}
+        packing = None if live else self._packing(features, training)
+        if live or packing is _NEVER:
+            dense = Dense(features, per_image, valid)
+            return execution.written_out(dense, units, logits, rule)
         if per_image:
-            return Images(features, **options)
+            images = Images(features, valid, conditionals=not training)
+            run = execution.written_out if training else execution.loop_over_images
+            return run(images, units, logits, rule)
         last = self.units[-1]
-        options["winograd"] = winograd_may_pay(last.conv1.filters)
-        if self._execution == "tiles":
-            options["side"] = self._tile_size if self._tile_size > 1 else TILE_SIZE
-        elif self._execution == "auto":
-            packing = packing_cost(
-                last.radius,
-                last.conv1.filters,
-                features.shape[-1],
-                last.flops_per_position,
-            )
-            images, height, width = features.shape[:3]
-            rows = (images or 1) * height * width if height and width else None
-            if not packing.pays(len(self.units) - 1, rows):
-                return Dense(features, per_image, real)
-            # In training it is always worth it: so much more is saved.
-            options["packing"] = None if training else packing
-        return Packed(features, self.units[0].radius, **options)
+        layout = Layout(
+            Grid.of(features),
+            last.radius,
+            self._side,
+            valid,
+            winograd=self._winograd(features, training),
+            conditionals=not training,
+        )
+        if training:
+            return execution.written_out_packed(features, layout, units, logits, rule)
+        return execution.loop_over_positions(
+            features, layout, units, logits, rule, packing
+        )
 
-    def _plain(self, features, flops, later, training, real, positions):
-        for unit in later:
-            features = unit(features, training=training, real=real)
-            flops += unit.flops_on_map(positions, positions)
+    def logits(self, training=None) -> Series | Stack:
+        """The logits of the halting scores as pure functions of a geometry."""
+        return halting_scores.logits(self.halting_scores, training)
+
+    @property
+    def _side(self):
+        if self._execution != "tiles":
+            return 1
+        return self._tile_size if self._tile_size > 1 else TILE_SIZE
+
+    def _winograd(self, features, training):
+        last = self.units[-1]
+        return (
+            not training
+            and self._side == 1
+            and last.radius == 1
+            and features.dtype == tf.float32
+            and winograd.may_pay(last.conv1.filters)
+        )
+
+    def _packing(self, features, training):
+        """What packing costs: _NEVER to pack, None to pack whenever fewer rows do."""
+        if self._execution == "dense":
+            return _NEVER
+        if self._execution != "auto":
+            return None
+        if gpu_is_visible():
+            return _NEVER
+        if self._adaptivity == "act":
+            return None
+        last = self.units[-1]
+        packing = packing_cost(
+            last.radius,
+            last.conv1.filters,
+            features.shape[-1],
+            last.flops_per_position,
+        )
+        images, height, width = features.shape[:3]
+        rows = (images or 1) * height * width if height and width else None
+        if not packing.pays(len(self.units) - 1, rows):
+            return _NEVER
+        # In training it is always worth it: so much more is saved.
+        return None if training else packing
+
+    def _flops(self, flags, positions, started, valid):
+        """FLOPs of the units behind the first one, and of all scores: int64 [B]."""
+        total = self.units[-1].flops(
+            cost.computed_positions(flags, positions, 1, valid),
+            cost.computed_positions(flags, positions),
+        )
+        if started is None:
+            started = tf.ones(tf.shape(flags)[1:], tf.bool)
+        scored = tf.concat([started[tf.newaxis], flags[:-1]], axis=0)
+        return total + self.halting_scores[0].flops(
+            cost.scored_images(scored), cost.computed_positions(scored, positions)
+        )
+
+    def _plain(self, features, flops, later, training, valid, positions):
         count = len(self.units)
-        images = tf.shape(features)[:1]
-        last = tf.one_hot(tf.fill(images, count - 1), count)
+        for unit in later:
+            features = unit(features, training=training, valid=valid)
+        if later:
+            flops += (count - 1) * later[-1].flops_on_map(positions, positions)
+        # A SACT block of one unit has nothing to decide, but says so per position.
+        decided = tf.shape(features)[: 3 if self._adaptivity == "sact" else 1]
+        ran = tf.ones(decided, tf.int32)
+        if valid is not None and self._adaptivity == "sact":
+            ran = tf.cast(valid, tf.int32)
+        last = tf.one_hot(count * ran - 1, count)
         return {
-            "output": without_padding(features, real),
-            "ponder_cost": tf.fill(images, count + 1.0),
-            "num_units": tf.fill(images, count),
+            "output": without_padding(features, valid),
+            "ponder_cost": tf.cast((count + 1) * ran, tf.float32),
+            "num_units": count * ran,
             "halting_distribution": last,
             "flops": flops,
             "positions": positions,
         }
 
 
-def _real(features: tf.Tensor, map_sizes: tf.Tensor | None):
+def _valid(features: tf.Tensor, map_sizes: tf.Tensor | None):
     """Which positions are no padding (None: all), and their number, int64 [B]."""
     if map_sizes is None:
-        shape = tf.shape(features, out_type=tf.int64)
-        return None, tf.fill(shape[:1], shape[1] * shape[2])
+        images, height, width, _ = tf.unstack(tf.shape(features, out_type=tf.int64))
+        return None, tf.fill([images], height * width)
     positions = tf.reduce_prod(tf.cast(map_sizes, tf.int64), axis=1)
     return within(map_sizes, features), positions

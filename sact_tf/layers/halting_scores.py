@@ -1,13 +1,74 @@
 """Halting scores: how good the features are already (eqns 6 and 14, figure 6)."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import tensorflow as tf
 import tf_keras
 
+from sact_tf.geometry.filters import Filter
 from sact_tf.layers.convolution import Convolution
-from sact_tf.layers.normalization import BatchNormalization
+from sact_tf.layers.normalization import BatchNormalization, FixedNorm, LiveNorm
+from sact_tf.layers.series import Series, Stack
 
 #: A first score of sigmoid(-3) lets all units run when training begins (section 4.1).
 INITIAL_BIAS = -3.0
+
+
+class GlobalScore(NamedTuple):
+    """One logit per image as a pure function of its weights (eqn 6)."""
+
+    norm: FixedNorm | LiveNorm
+    conv: Filter
+    leak: float | None
+
+    def __call__(self, geometry) -> tf.Tensor:
+        """Logits of the shape of the decisions, [B]."""
+        return geometry.decisions_per_image(self.of_running(geometry)[:, 0])
+
+    def of_running(self, geometry) -> tf.Tensor:
+        """Logits [b, 1] of the images that the geometry computes."""
+        pooled = _activated(self.norm(geometry.global_mean()), self.leak)
+        outputs = tf.matmul(pooled, self.conv.kernel[0, 0])
+        return outputs if self.conv.bias is None else outputs + self.conv.bias
+
+
+class SpatialScore(NamedTuple):
+    """One logit per position as a pure function of its weights (eqn 14)."""
+
+    norm: FixedNorm | LiveNorm
+    conv: Filter
+    pooled: GlobalScore
+
+    def __call__(self, geometry) -> tf.Tensor:
+        """Logits of the shape of the decisions, [B, H, W]."""
+        features = self.norm(geometry.features(radius=1))
+        features = _activated(features, self.pooled.leak)
+        local = geometry.convolve(features, self.conv)
+        everywhere = geometry.spread(self.pooled.of_running(geometry))
+        return geometry.decisions(local + everywhere)
+
+
+class LinearScore(NamedTuple):
+    """The same where nothing stands between batch norm and convolution.
+
+    With moving statistics, the whole logit is then one linear map of the features.
+
+    Attributes:
+      kernel: float32 [10, C]; see Geometry.linear_score.
+      offset: float32 [10].
+    """
+
+    kernel: tf.Tensor
+    offset: tf.Tensor
+
+    def __call__(self, geometry) -> tf.Tensor:
+        """Logits of the shape of the decisions, [B, H, W]."""
+        return geometry.linear_score(self.kernel, self.offset)
+
+
+def _activated(features, leak):
+    return features if leak is None else tf.nn.leaky_relu(features, leak)
 
 
 class GlobalHaltingScore(tf_keras.layers.Layer):
@@ -62,31 +123,18 @@ class GlobalHaltingScore(tf_keras.layers.Layer):
         Args:
           geometry: see sact_tf.geometry.
           training: whether batch norm uses the statistics of the batch.
-          halting_bias: optional number, or one for each image [B], added to every
-            logit: above zero the network stops sooner, below zero later.
+          halting_bias: see `score`.
 
         Returns:
           float32 scores of the shape of the decisions.
         """
-        logit = tf.cast(self._logit(geometry, training), tf.float32)
-        if halting_bias is not None:
-            one_per_image = [-1] + [1] * (logit.shape.rank - 1)
-            logit += tf.reshape(tf.cast(halting_bias, tf.float32), one_per_image)
-        return tf.sigmoid(logit)
+        return score(self.logit(training)(geometry), halting_bias)
 
-    def _logit(self, geometry, training):
-        return geometry.decisions_per_image(
-            self._global_logit(geometry, training)[:, 0]
+    def logit(self, training=None):
+        """The logit as a pure function of the values that the variables have now."""
+        return GlobalScore(
+            self.global_norm.bound(training), self.global_conv.values(), self._leak
         )
-
-    def _global_logit(self, geometry, training):
-        return self.global_conv(
-            self._normalized(self.global_norm, geometry.global_mean(), training)
-        )
-
-    def _normalized(self, norm, x, training):
-        x = norm(x, training=training)
-        return x if self._leak is None else tf.nn.leaky_relu(x, self._leak)
 
     def flops(self, images: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
         """FLOPs of the score for each image: int64 [B].
@@ -141,36 +189,74 @@ class SpatialHaltingScore(GlobalHaltingScore):
                 dtype=dtype,
             )
 
-    def _logit(self, geometry, training):
-        if self._leak is None and not self.local_norm.is_live(training):
-            return geometry.linear_score(*self._linear())
-        features = self._normalized(
-            self.local_norm, geometry.features(radius=1), training
+    def logit(self, training=None):
+        """See GlobalHaltingScore."""
+        if self.is_linear(training):
+            return logits([self], training)[0]
+        return SpatialScore(
+            self.local_norm.bound(training),
+            self.local_conv.values(),
+            super().logit(training),
         )
-        local = geometry.convolve(features, self.local_conv)
-        everywhere = geometry.spread(self._global_logit(geometry, training))
-        return geometry.decisions(local + everywhere)
 
-    def _linear(self):
-        """The whole score but its sigmoid as one projection: [10, C] and [10].
-
-        Without an activation between them, batch norm (with moving statistics) and
-        convolution are one linear map.
-        """
-        scale, offset = self.local_norm.folded()
-        taps = tf.reshape(self.local_conv.kernel, [9, -1])
-        taps = tf.cast(taps, tf.float32)
-        global_scale, global_offset = self.global_norm.folded()
-        pooled = tf.reshape(self.global_conv.kernel, [1, -1])
-        pooled = tf.cast(pooled, tf.float32)
-        kernel = tf.concat([scale * taps, global_scale * pooled], axis=0)
-        constants = [
-            tf.linalg.matvec(taps, offset),
-            tf.linalg.matvec(pooled, global_offset)
-            + tf.cast(self.local_conv.bias, tf.float32),
-        ]
-        return kernel, tf.concat(constants, axis=0)
+    def is_linear(self, training) -> bool:
+        """Whether the logit is a linear map of the features."""
+        return self._leak is None and not self.local_norm.is_live(training)
 
     def flops(self, images, positions):
         """FLOPs of the score for each image: int64 [B]."""
         return super().flops(images, positions) + self.local_conv.flops(positions)
+
+
+def score(logit: tf.Tensor, halting_bias: tf.Tensor | None = None) -> tf.Tensor:
+    """The sigmoid of logits of the shape of the decisions: float32.
+
+    Args:
+      logit: [B] or [B, H, W].
+      halting_bias: optional number, or one for each image [B], added to every logit:
+        above zero the network stops sooner, below zero later.
+    """
+    logit = tf.cast(logit, tf.float32)
+    if halting_bias is not None:
+        one_per_image = [-1] + [1] * (logit.shape.rank - 1)
+        logit += tf.reshape(tf.cast(halting_bias, tf.float32), one_per_image)
+    return tf.sigmoid(logit)
+
+
+def logits(scores: Sequence, training=None) -> Series:
+    """The logits of a block's scores as pure functions, folded all at once.
+
+    Args:
+      scores: halting scores of units with features of the same size.
+      training: whether batch norm uses the statistics of the batch.
+    """
+    linear = scores and all(
+        isinstance(score, SpatialHaltingScore) and score.is_linear(training)
+        for score in scores
+    )
+    if not linear:
+        return Series([score.logit(training) for score in scores])
+
+    def stacked(values):
+        return tf.stack([tf.cast(value, tf.float32) for value in values])
+
+    def folded(norms):
+        norms = [norm.bound(training) for norm in norms]
+        fields = [stacked([norm[i] for norm in norms]) for i in range(4)]
+        return FixedNorm(*fields, norms[0].epsilon).folded()
+
+    scale, offset = folded([score.local_norm for score in scores])  # [L - 1, C]
+    taps = stacked([score.local_conv.kernel for score in scores])
+    taps = tf.reshape(taps, [len(scores), 9, -1])
+    pooled_scale, pooled_offset = folded([score.global_norm for score in scores])
+    pooled = stacked([score.global_conv.kernel for score in scores])
+    pooled = tf.reshape(pooled, [len(scores), 1, -1])
+    kernel = tf.concat(
+        [scale[:, tf.newaxis] * taps, pooled_scale[:, tf.newaxis] * pooled], axis=1
+    )
+    constant = tf.matmul(pooled, pooled_offset[..., tf.newaxis])[..., 0]
+    constant += stacked([score.local_conv.bias for score in scores])
+    constants = tf.matmul(taps, offset[..., tf.newaxis])[..., 0]
+    return Stack(
+        LinearScore(kernel, tf.concat([constants, constant], axis=1)), len(scores)
+    )

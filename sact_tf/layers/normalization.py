@@ -1,9 +1,73 @@
 """Batch normalisation with the moving statistics of the authors' networks."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow as tf
 import tf_keras
+
+from sact_tf.geometry.control_flow import gpu_is_visible
+
+
+class FixedNorm(NamedTuple):
+    """Batch norm with given statistics, as a pure function: gamma * x^ + beta.
+
+    Attributes:
+      gamma, beta, mean, variance: float32 [C].
+      epsilon: a number, added to the variance.
+    """
+
+    gamma: tf.Tensor
+    beta: tf.Tensor
+    mean: tf.Tensor
+    variance: tf.Tensor
+    epsilon: float
+
+    def __call__(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Normalises [B, H, W, C] or [B, C]."""
+        maps = inputs if inputs.shape.rank == 4 else inputs[:, None, None, :]
+        outputs = tf.raw_ops.FusedBatchNormV3(
+            x=maps,
+            scale=self.gamma,
+            offset=self.beta,
+            mean=self.mean,
+            variance=self.variance,
+            epsilon=self.epsilon,
+            is_training=False,
+        ).y
+        return outputs if inputs.shape.rank == 4 else outputs[:, 0, 0, :]
+
+    def activated(self, inputs: tf.Tensor, activation: Callable) -> tf.Tensor:
+        """Normalises [B, H, W, C] and activates; not for what a convolution gives.
+
+        On CPUs every position goes in as an image of its own: oneDNN's batch norm
+        shares out whole images to the cores, and one image would keep a single core
+        busy. Behind a convolution TensorFlow fuses batch norms, which this would
+        prevent.
+        """
+        if gpu_is_visible():
+            return activation(self(inputs))
+        positions = tf.reshape(inputs, [-1, 1, 1, inputs.shape[-1]])
+        return tf.reshape(activation(self(positions)), tf.shape(inputs))
+
+    def folded(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """The same as x * scale + offset: two [C]."""
+        scale = self.gamma * tf.math.rsqrt(self.variance + self.epsilon)
+        return scale, self.beta - self.mean * scale
+
+
+class LiveNorm(NamedTuple):
+    """Batch norm with the statistics of the batch, which its layer follows."""
+
+    layer: tf_keras.layers.Layer
+
+    def __call__(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Normalises [B, H, W, C] or [B, C]."""
+        return self.layer(inputs, training=True)
+
+    def activated(self, inputs: tf.Tensor, activation: Callable) -> tf.Tensor:
+        """Normalises and activates."""
+        return activation(self(inputs))
 
 
 class BatchNormalization(tf_keras.layers.BatchNormalization):
@@ -58,52 +122,42 @@ class BatchNormalization(tf_keras.layers.BatchNormalization):
 
     def call(self, inputs, training=None):
         """Normalises [B, H, W, C] or [B, C]."""
+        if not self.is_live(training):
+            return self.bound(training)(inputs)
         maps = inputs if inputs.shape.rank == 4 else inputs[:, None, None, :]
-        live = self.is_live(training)
         replicas = tf.distribute.get_replica_context()  # None outside of replicas.
         several = replicas is not None and replicas.num_replicas_in_sync > 1
-        if live and several and self.synchronized:
+        if several and self.synchronized:
             outputs = self._normalize_together(maps, replicas)
-            return outputs if inputs.shape.rank == 4 else outputs[:, 0, 0, :]
+        else:
+            outputs = self._normalize(maps)
+        return outputs if inputs.shape.rank == 4 else outputs[:, 0, 0, :]
+
+    def bound(self, training=None) -> FixedNorm | LiveNorm:
+        """The layer as it normalises in training or at inference, to be called."""
+        if self.is_live(training):
+            return LiveNorm(self)
+        return FixedNorm(
+            *(self.gamma, self.beta, self.moving_mean, self.moving_variance),
+            epsilon=self.epsilon,
+        )
+
+    def _normalize(self, maps):
+        """Normalises with the statistics of this batch."""
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=maps,
             scale=self.gamma,
             offset=self.beta,
-            mean=tf.zeros([0]) if live else self.moving_mean,
-            variance=tf.zeros([0]) if live else self.moving_variance,
+            mean=[],
+            variance=[],
             epsilon=self.epsilon,
-            is_training=live,
+            is_training=True,
         )
-        if live:
-            # The operation returns the unbiased variance; the statistics are biased.
-            count = tf.cast(tf.size(maps) // tf.shape(maps)[-1], tf.float32)
-            variance *= tf.maximum(count - 1.0, 1.0) / tf.maximum(count, 1.0)
-            # A replica of a distributed batch may get no image at all.
-            self._follow(self.moving_mean, mean, count > 0)
-            self._follow(self.moving_variance, variance, count > 0)
-        return outputs if inputs.shape.rank == 4 else outputs[:, 0, 0, :]
-
-    def activated(self, inputs, activation: Callable, training=None):
-        """Normalises [B, H, W, C] and activates; not for what a convolution gives.
-
-        On CPUs every position goes in as an image of its own where the moving
-        statistics are used: oneDNN's batch norm shares out whole images to the cores,
-        and one image would keep a single core busy. Behind a convolution TensorFlow
-        fuses batch norms, which this would prevent.
-
-        Args:
-          inputs: [B, H, W, C].
-          activation: of each value by itself, such as tf.nn.relu.
-          training: whether to use the statistics of the batch.
-
-        Returns:
-          [B, H, W, C].
-        """
-        if self.is_live(training) or tf.config.list_physical_devices("GPU"):
-            return activation(self(inputs, training=training))
-        positions = tf.reshape(inputs, [-1, 1, 1, inputs.shape[-1]])
-        outputs = activation(self(positions, training=training))
-        return tf.reshape(outputs, tf.shape(inputs))
+        # The operation returns the unbiased variance; the statistics are biased.
+        count = tf.cast(tf.reduce_prod(tf.shape(maps)[:-1]), tf.float32)
+        variance *= tf.maximum(count - 1.0, 1.0) / tf.maximum(count, 1.0)
+        self._follow(mean, variance, count)
+        return outputs
 
     def _normalize_together(self, maps, replicas):
         """Normalises with the statistics of the batches of all replicas."""
@@ -126,22 +180,22 @@ class BatchNormalization(tf_keras.layers.BatchNormalization):
         variance = tf.math.divide_no_nan(squares, count) - tf.square(offset)
         variance = tf.maximum(variance, 0.0)
         mean = shift + offset
-        self._follow(self.moving_mean, mean, count > 0)
-        self._follow(self.moving_variance, variance, count > 0)
+        self._follow(mean, variance, count)
         outputs = tf.nn.batch_normalization(
             values, mean, variance, self.beta, self.gamma, self.epsilon
         )
         return tf.cast(outputs, maps.dtype)
 
-    def folded(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """The layer with its moving statistics as x * scale + offset: two [C]."""
-        scale = self.gamma * tf.math.rsqrt(self.moving_variance + self.epsilon)
-        return scale, self.beta - self.moving_mean * scale
-
     def is_live(self, training) -> bool:
         """Whether it uses the statistics of the batch."""
         return bool(training) and self.trainable
 
-    def _follow(self, moving, value, known):
-        change = (moving - value) * (1.0 - self.momentum)
-        moving.assign_sub(tf.where(known, change, 0.0))
+    def _follow(self, mean, variance, count):
+        """Moves the moving statistics towards those of a batch of some positions."""
+        # A replica of a distributed batch may get no image at all.
+        rate = tf.where(count > 0, 1.0 - self.momentum, 0.0)
+        for moving, value in (
+            (self.moving_mean, mean),
+            (self.moving_variance, variance),
+        ):
+            moving.assign_sub(tf.math.multiply_no_nan(moving - value, rate))

@@ -1,18 +1,73 @@
 """Residual units, each written once over a geometry (section 2.1, figures 2 and 5)."""
 
+from typing import NamedTuple
+
 import tensorflow as tf
 import tf_keras
 
-from sact_tf.geometry import Dense
+from sact_tf.geometry.dense import Dense
+from sact_tf.geometry.filters import Filter
 from sact_tf.layers.convolution import Convolution
-from sact_tf.layers.normalization import BatchNormalization
+from sact_tf.layers.normalization import BatchNormalization, FixedNorm, LiveNorm
+
+
+class BottleneckBranch(NamedTuple):
+    """f of a bottleneck unit as a pure function of its weights: 1x1, 3x3, 1x1."""
+
+    preact: FixedNorm | LiveNorm
+    conv1: Filter
+    conv1_norm: FixedNorm | LiveNorm
+    conv2: Filter
+    conv2_norm: FixedNorm | LiveNorm
+    conv3: Filter
+
+    def __call__(self, geometry) -> tf.Tensor:
+        """f(x) at the geometry's active positions."""
+        return self.behind(self.preactivated(geometry.features(1)), geometry)
+
+    def preactivated(self, x: tf.Tensor) -> tf.Tensor:
+        """What f begins with."""
+        return self.preact.activated(x, tf.nn.relu)
+
+    def behind(self, x: tf.Tensor, geometry) -> tf.Tensor:
+        """F without its pre-activation."""
+        x = tf.nn.relu(self.conv1_norm(self.conv1(x)))
+        x = geometry.convolve(x, self.conv2, lambda x: tf.nn.relu(self.conv2_norm(x)))
+        return self.conv3(x)
+
+
+class BasicBranch(NamedTuple):
+    """f of a basic unit as a pure function of its weights: two 3x3 convolutions."""
+
+    preact: FixedNorm | LiveNorm
+    conv1: Filter
+    conv1_norm: FixedNorm | LiveNorm
+    conv2: Filter
+    leak: float
+
+    def __call__(self, geometry) -> tf.Tensor:
+        """f(x) at the geometry's active positions."""
+        return self.behind(self.preactivated(geometry.features(2)), geometry)
+
+    def preactivated(self, x: tf.Tensor) -> tf.Tensor:
+        """What f begins with."""
+        return self.preact.activated(x, lambda x: tf.nn.leaky_relu(x, self.leak))
+
+    def behind(self, x: tf.Tensor, geometry) -> tf.Tensor:
+        """F without its pre-activation."""
+
+        def normalized(x):
+            # The published networks activate twice, an effective slope of leak**2.
+            return tf.nn.leaky_relu(self.conv1_norm(x), self.leak**2)
+
+        x = geometry.convolve(x, self.conv1, normalized, radius=2)
+        return geometry.convolve(x, self.conv2)
 
 
 class ResidualUnit(tf_keras.layers.Layer):
     """What both units share: x + f(x), on a whole map or wherever a geometry says.
 
-    A subclass provides `_preactivate`, `_shortcut` and `_branch` (f without its
-    pre-activation), and `flops`.
+    A subclass provides `branch`, `_shortcut` and `flops`.
     """
 
     #: How far away from an active position f looks: its number of 3x3 convolutions.
@@ -29,23 +84,26 @@ class ResidualUnit(tf_keras.layers.Layer):
         kernels = [weight.shape for weight in self.weights if weight.shape.rank == 4]
         return 2 * sum(shape.num_elements() for shape in kernels)
 
-    def call(self, inputs, training=None, real=None):
+    def branch(self, training=None) -> BottleneckBranch | BasicBranch:
+        """F as a pure function of the values that its variables have now.
+
+        Args:
+          training: whether batch norms use the statistics of the batch.
+        """
+        raise NotImplementedError
+
+    def call(self, inputs, training=None, valid=None):
         """Runs the unit on a whole map: [B, H, W, C] -> [B, H / stride, ..., C'].
 
         Args:
           inputs: the map.
           training: whether batch norms use the statistics of the batch.
-          real: bool [B, H, W], false where the map is padding; see Dense.
+          valid: bool [B, H, W], false where the map is padding; see Dense.
         """
-        preactivated = self._preactivate(inputs, training)
-        geometry = Dense(inputs, real=real)
-        residual = self._branch(preactivated, geometry, training)
+        branch = self.branch(training)
+        preactivated = branch.preactivated(inputs)
+        residual = branch.behind(preactivated, Dense(inputs, valid=valid))
         return self._shortcut(inputs, preactivated) + residual
-
-    def residual(self, geometry, training=None) -> tf.Tensor:
-        """f(x) at the geometry's active positions; for units that keep the shape."""
-        preactivated = self._preactivate(geometry.features(self.radius), training)
-        return self._branch(preactivated, geometry, training)
 
     def begin_as_identity(self) -> None:
         """Sets the last kernel and bias of f to zero, so that f(x) = 0."""
@@ -145,19 +203,20 @@ class BottleneckUnit(ResidualUnit):
     def _last_convolution(self):
         return self.conv3
 
-    def _preactivate(self, x, training):
-        return self.preact.activated(x, tf.nn.relu, training)
+    def branch(self, training=None):
+        """See ResidualUnit."""
+        return BottleneckBranch(
+            preact=self.preact.bound(training),
+            conv1=self.conv1.values(),
+            conv1_norm=self.conv1_norm.bound(training),
+            # A layer with a stride is called on whole maps only.
+            conv2=self.conv2 if self.stride > 1 else self.conv2.values(),
+            conv2_norm=self.conv2_norm.bound(training),
+            conv3=self.conv3.values(),
+        )
 
     def _shortcut(self, inputs, preactivated):
         return inputs if self.shortcut is None else self.shortcut(preactivated)
-
-    def _branch(self, x, geometry, training):
-        def normalized(x, norm):
-            return tf.nn.relu(norm(x, training=training))
-
-        x = normalized(self.conv1(x), self.conv1_norm)
-        x = geometry.convolve(x, self.conv2, lambda x: normalized(x, self.conv2_norm))
-        return self.conv3(x)
 
     def flops(self, outer, inner):
         """See ResidualUnit."""
@@ -233,9 +292,14 @@ class BasicUnit(ResidualUnit):
     def _last_convolution(self):
         return self.conv2
 
-    def _preactivate(self, x, training):
-        return self.preact.activated(
-            x, lambda x: tf.nn.leaky_relu(x, self.leak), training
+    def branch(self, training=None):
+        """See ResidualUnit."""
+        return BasicBranch(
+            preact=self.preact.bound(training),
+            conv1=self.conv1 if self.stride > 1 else self.conv1.values(),
+            conv1_norm=self.conv1_norm.bound(training),
+            conv2=self.conv2.values(),
+            leak=self.leak,
         )
 
     def _shortcut(self, inputs, preactivated):
@@ -247,15 +311,6 @@ class BasicUnit(ResidualUnit):
             before = self._grow // 2
             x = tf.pad(x, [[0, 0], [0, 0], [0, 0], [before, self._grow - before]])
         return x
-
-    def _branch(self, x, geometry, training):
-        def normalized(x):
-            # The published networks activate twice, an effective slope of leak**2.
-            x = self.conv1_norm(x, training=training)
-            return tf.nn.leaky_relu(x, self.leak**2)
-
-        x = geometry.convolve(x, self.conv1, normalized, radius=2)
-        return geometry.convolve(x, self.conv2)
 
     def flops(self, outer, inner):
         """See ResidualUnit."""

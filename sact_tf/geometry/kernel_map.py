@@ -1,0 +1,59 @@
+"""Which rows a kernel meets around each position (kernel map, or neighbour table).
+
+Features of some positions lie in a matrix, one row each. The *inverse index* says for
+every position of the grid which row is its own; a *kernel map* lists, for each computed
+cell, the rows of all positions under a 3x3 kernel that visits it. Rows are numbered
+from one: zero is a row of zeros, as positions without features and those beyond the
+edges of a map count.
+"""
+
+import tensorflow as tf
+
+from sact_tf.geometry.grid import Grid
+
+
+def inverse_index(grid: Grid, positions: tf.Tensor) -> tf.Tensor:
+    """One plus the row of every position of a grid, zero where there is none.
+
+    Args:
+      grid: B, H, W.
+      positions: int32 [n], position of each row; rows of nowhere are in no entry.
+
+    Returns:
+      int32 [B, H, W].
+    """
+    rows = tf.range(1, tf.size(positions) + 1)
+    size = tf.reshape(grid.positions + 1, [1])
+    flat = tf.scatter_nd(positions[:, tf.newaxis], rows, size)
+    return tf.reshape(flat[:-1], tf.stack(grid.shape))
+
+
+def kernel_map(
+    grid: Grid, inverse: tf.Tensor, corners: tf.Tensor, side: int = 1
+) -> tf.Tensor:
+    """Rows under a 3x3 kernel that visits cells of k x k positions.
+
+    Args:
+      grid: B, H, W.
+      inverse: int32 [B, H, W], the inverse index.
+      corners: int32 [t], the first position (top left) of each cell. What is said of
+        nowhere means nothing.
+      side: k.
+
+    Returns:
+      int32 [t, (k + 2) ** 2], line by line, zero beyond the edges.
+    """
+    padded = tf.pad(inverse, [[0, 0], [1, side], [1, side]])
+    stride = grid.width + 1 + side
+    lines, columns = grid.line_and_column(tf.minimum(corners, grid.positions - 1))
+    # Every image adds its margins' lines to those before the cell's own.
+    lines += lines // grid.height * (1 + side)
+    reach = tf.range(side + 2)
+    steps = tf.reshape(reach[:, tf.newaxis] * stride + reach, [1, -1])
+    first = (lines * stride + columns)[:, tf.newaxis]
+    return tf.gather(tf.reshape(padded, [-1]), first + steps)
+
+
+def table(rows: tf.Tensor) -> tf.Tensor:
+    """What a kernel map points into: a row of zeros, then the rows [n, C]."""
+    return tf.pad(rows, [[1, 0], [0, 0]])
