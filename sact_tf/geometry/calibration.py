@@ -100,7 +100,7 @@ class PackingCost(NamedTuple):
         fewer = have - self.slower * tf.cast(need, tf.float32)
         idle += tf.maximum(fewer, 0.0)
         price = self.fixed + self.per_row * have
-        return (idle >= price) & (fewer * tf.cast(left, tf.float32) >= price), idle
+        return (idle >= price) & (fewer * tf.cast(left, tf.float32) > price), idle
 
 
 def path() -> pathlib.Path:

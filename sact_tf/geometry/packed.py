@@ -22,7 +22,7 @@ from sact_tf.geometry.active_set import ActiveSet, Layout
 from sact_tf.geometry.control_flow import apart_from_convolutions, sum_of
 from sact_tf.geometry.filters import Filter
 from sact_tf.geometry.kernel_map import table
-from sact_tf.geometry.maps import ten_to_one
+from sact_tf.geometry.maps import ten_to_one, without_padding
 
 
 class PackedState(NamedTuple):
@@ -307,7 +307,8 @@ class Packed:
             output = sum_of(state.output, left * state.rows)
             self.state = state._replace(output=output)
         self._finish(state.set.positions < grid.positions)
-        return grid.with_channels(self.state.finished)
+        maps = grid.with_channels(self.state.finished)
+        return without_padding(maps, self.layout.valid)
 
     def _finish(self, rows):
         """Writes the output of some rows, bool [n]."""

@@ -135,12 +135,12 @@ def test_packing_comes_when_it_pays_and_not_before(monkeypatch):
 
     monkeypatch.setattr(execution._Loops, "on_rows", on_rows)
     case = Case(shape=(1, 6, 6))
-    free, dear = PackingCost(0.0, 0.0, 1.0), PackingCost(30.0, 0.0, 1.0)
+    free, dear = PackingCost(0.0, 0.0, 1.0), PackingCost(20.0, 0.0, 1.0)
     logits = np.full([COUNT, 1, 6, 6], -9.0, "f")
     for first, packing, expected in (
         (0, free, [0]),
         (1, free, [2]),
-        (0, dear, [2]),  # 18 and 18 rows in vain, the second one still to come.
+        (0, dear, [2]),  # 12 and 12 rows in vain.
         (3, free, [4]),
         (4, free, []),  # Nothing would be saved.
         (3, dear, []),

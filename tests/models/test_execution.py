@@ -9,7 +9,7 @@ import tensorflow as tf
 import tf_keras
 
 import sact_tf
-from sact_tf.geometry import Packed
+from sact_tf.geometry import winograd
 from tests.models.test_resnet import images, spread_halting, tiny
 
 SPARSE = ["auto", "positions", "tiles"]
@@ -50,13 +50,13 @@ def test_records_are_the_dense_ones(execution, tile_size):
 @pytest.mark.parametrize("execution", ["auto", "positions"])
 def test_wide_networks_on_many_positions(execution, monkeypatch):
     """Real widths and sizes, where 3x3 convolutions go by squares (Winograd)."""
-    widths, original = [], Packed._convolve_squares
+    widths, original = [], winograd.convolve
 
-    def convolve(self, rows, convolution, then):
-        widths.append(convolution.filters)
-        return original(self, rows, convolution, then)
+    def convolve(rows, filters, tiles):
+        widths.append(filters.kernel.shape[3])
+        return original(rows, filters, tiles)
 
-    monkeypatch.setattr(Packed, "_convolve_squares", convolve)
+    monkeypatch.setattr(winograd, "convolve", convolve)
     records = []
     for how in ("dense", execution):
         tf_keras.utils.set_random_seed(0)
@@ -95,16 +95,51 @@ def test_calls_at_the_same_time(adaptivity, execution):
             same(logits, expected)
 
 
-def test_what_only_packed_rows_need_stays_apart():
-    """Inlined, it made the graph, and the time to the first call, twice as large."""
-    model = tiny("sact", execution="positions")
-    call = tf.function(functools.partial(model, training=False), autograph=False)
-    graph = call.get_concrete_function(images(1, 64, 64)).graph.as_graph_def()
-    apart = [f for f in graph.library.function if f.attr["_noinline"].b]
-    packings = [f for f in apart if "shrink" in f.signature.name]
-    assert len(packings) == sum(len(block.units) - 1 for block in model.blocks)
-    # Units on packed rows, and their scores.
-    assert len(apart) > 2 * len(packings)
+@pytest.mark.parametrize(
+    "adaptivity, execution", [("sact", "positions"), ("act", "auto")]
+)
+def test_a_unit_is_in_the_graph_once(adaptivity, execution):
+    """However many there are: what grows with their number is their variables."""
+
+    def operations(units):
+        model = sact_tf.ResNet(
+            units=(1, 1, units, 1),
+            adaptivity=adaptivity,
+            num_classes=5,
+            base_channels=4,
+            execution=execution,
+        )
+        call = tf.function(functools.partial(model, training=False), autograph=False)
+        function = call.get_concrete_function(tf.TensorSpec([None, None, None, 3]))
+        graph = function.graph.as_graph_def()
+        nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
+        return [node.op for node in nodes]
+
+    few, many = operations(3), operations(12)
+    assert many.count("Conv2D") == few.count("Conv2D") > 10
+    # Ten units more: 17 or 18 variables each, placeholder, read and put together.
+    assert len(many) - len(few) < 9 * 100
+
+
+def test_auto_is_dense_on_a_gpu(monkeypatch):
+    """Until a calibration says that rows pay there."""
+    model = tiny(execution="auto", base_channels=64)
+
+    def operations():
+        call = tf.function(functools.partial(model, training=False), autograph=False)
+        spec = tf.TensorSpec([None, None, None, 3])
+        graph = call.get_concrete_function(spec).graph
+        return {op.type for op in graph.get_operations()}
+
+    control = {"If", "StatelessIf", "While", "StatelessWhile"}
+    assert control & operations()
+    gpu = tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU")
+    monkeypatch.setattr(
+        tf.config,
+        "list_physical_devices",
+        lambda kind=None: [gpu] if kind in (None, "GPU") else [],
+    )
+    assert not control & operations()
 
 
 @pytest.mark.parametrize(
