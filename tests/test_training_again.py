@@ -5,6 +5,7 @@ The networks are tiny ones of tf_keras that are not even traced, for speed.
 
 import csv
 import dataclasses
+import threading
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import tf_keras
 
 from sact_tf import training
 
-STEPS = 4
+STEPS = 2
 #: Losses of the epochs, as if the network got worse after the first one.
 WORSE = (0.1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
 
@@ -45,15 +46,9 @@ class InterruptAt(tf_keras.callbacks.Callback):
 
 def network(optimizer=None):
     tf_keras.utils.set_random_seed(3)
-    model = tf_keras.Sequential(
-        [
-            tf_keras.layers.Dense(3, activation="tanh", input_shape=(2,)),
-            tf_keras.layers.Dense(1),
-        ]
-    )
-    model.compile(
-        optimizer or tf_keras.optimizers.SGD(0.01), "mse", ["mae"], run_eagerly=True
-    )
+    model = tf_keras.Sequential([tf_keras.layers.Dense(1, input_shape=(2,))])
+    optimizer = optimizer or tf_keras.optimizers.SGD(0.01)
+    model.compile(optimizer, "mse", run_eagerly=True)
     return model
 
 
@@ -104,8 +99,7 @@ def test_the_best_network_is_not_written_over(tmp_path):
     assert (trained.get_weights()[0] != first.get_weights()[0]).any()
 
 
-@pytest.mark.parametrize("step", [STEPS, 2 * STEPS + 1])
-@pytest.mark.parametrize("best", [False, True])
+@pytest.mark.parametrize(("step", "best"), [(STEPS, False), (2 * STEPS + 1, True)])
 def test_early_stopping_ends_where_it_would_have(tmp_path, step, best):
     def callbacks():
         stop = tf_keras.callbacks.EarlyStopping(patience=2, restore_best_weights=best)
@@ -117,10 +111,9 @@ def test_early_stopping_ends_where_it_would_have(tmp_path, step, best):
     again, trained, _ = interrupted(tmp_path / "cut", callbacks, step, backup_every=1)
     assert again == history
     same(trained, whole)
-    for epochs in (5, 7):  # It has ended.
-        later = network()
-        assert fit(later, tmp_path / "cut", callbacks(), epochs=epochs) == history
-        same(later, whole)
+    later = network()  # It has ended, also where there might be more epochs.
+    assert fit(later, tmp_path / "cut", callbacks(), epochs=7) == history
+    same(later, whole)
     # Nobody ends it any more; and not with the best weights, but with the last ones.
     plain, longer = network(), network()
     fit(plain, tmp_path / "plain", [Losses()])
@@ -129,8 +122,9 @@ def test_early_stopping_ends_where_it_would_have(tmp_path, step, best):
 
 
 @pytest.mark.parametrize("kind", ["plateau", "schedule"])
-@pytest.mark.parametrize("step", [2 * STEPS, 3 * STEPS - 1])
-@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize(
+    ("step", "legacy"), [(2 * STEPS, True), (3 * STEPS - 1, False)]
+)
 def test_learning_rates_go_on(tmp_path, kind, step, legacy):
     optimizers = tf_keras.optimizers.legacy if legacy else tf_keras.optimizers
 
@@ -171,7 +165,7 @@ class Own(tf_keras.callbacks.Callback):
         self.mean = tf_keras.metrics.Mean()
         self.steps = tf.Variable(0)
         self.average, self.names = None, set()
-        self.file = open(__file__)  # Nothing to remember.
+        self.lock = threading.Lock()  # Nothing to remember.
 
     def on_train_begin(self, logs=None):
         self.draws = np.zeros(0)
@@ -188,12 +182,10 @@ class Own(tf_keras.callbacks.Callback):
         self.tally.seen[epoch] = (epoch, None)
         self.mean.update_state(logs["loss"])
         weights = self.model.get_weights()
-        self.average = [
-            0.9 * a + 0.1 * w for a, w in zip(self.average or weights, weights)
-        ]
+        before = self.average or weights
+        self.average = [a + 0.1 * (w - a) for a, w in zip(before, weights, strict=True)]
 
     def what(self):
-        self.file.close()
         return (
             *(self.seen, self.text, self.tally, float(self.mean.result())),
             *(int(self.steps), self.names, self.draws.tolist()),
@@ -201,21 +193,21 @@ class Own(tf_keras.callbacks.Callback):
         )
 
 
-@pytest.mark.parametrize("step", [STEPS, 2 * STEPS, 2 * STEPS + 3])
-@pytest.mark.parametrize("reused", [False, True])
+@pytest.mark.parametrize(
+    ("step", "reused"), [(STEPS, False), (2 * STEPS + 1, False), (2 * STEPS + 1, True)]
+)
 def test_callbacks_of_users_remember(tmp_path, step, reused):
     whole = Own([])
     fit(network(), tmp_path / "whole", [whole])
     cut, seen = Own([]), []
     with pytest.raises(Interruption):
         callbacks = [cut, InterruptAt(step)]
-        fit(network(), tmp_path / "cut", callbacks, backup_every=2)
+        fit(network(), tmp_path / "cut", callbacks, backup_every=1)
     # In the same process, with the same object, or in another one.
     again = cut if reused else Own(seen)
-    fit(network(), tmp_path / "cut", [again], backup_every=2)
+    fit(network(), tmp_path / "cut", [again], backup_every=1)
     assert again.what() == whole.what()
     assert reused or seen == whole.seen  # Others who hold the list see it.
-    cut.file.close()
 
 
 def test_two_of_a_kind_are_not_mixed_up(tmp_path):
@@ -263,14 +255,14 @@ def test_a_stop_button_interrupts(tmp_path):
 
     def pressed(iterator):
         logs = plain(iterator)
-        if int(stopped.optimizer.iterations) == 6:
+        if int(stopped.optimizer.iterations) == 3:
             stopped.stop_training = True
         return logs
 
     stopped.train_function = pressed
     callbacks = [tf_keras.callbacks.History()]
     assert len(fit(stopped, tmp_path / "cut", callbacks)["loss"]) == 1
-    assert tf.train.latest_checkpoint(tmp_path / "cut").endswith("ckpt-6")
+    assert tf.train.latest_checkpoint(tmp_path / "cut").endswith("ckpt-3")
     assert fit(again, tmp_path / "cut", callbacks) == history
     same(again, whole)
 
@@ -291,15 +283,14 @@ def test_averaged_weights_are_those_that_training_gave(tmp_path, optimizer):
     assert fit(later, tmp_path / "whole", epochs=3) == history
     same(later, whole)
     _, again, _ = interrupted(
-        tmp_path / "cut", list, STEPS + 2, optimizer, epochs=3, backup_every=1
+        tmp_path / "cut", list, STEPS + 1, optimizer, epochs=3, backup_every=1
     )
     same(again, whole)
-    # More epochs go on from the weights themselves, in this process and in another.
+    # More epochs go on from the weights themselves.
     longer = network(optimizer())
-    fit(longer, tmp_path / "longer", epochs=5)
-    for model in (whole, network(optimizer())):
-        fit(model, tmp_path / "whole", epochs=5)
-        same(model, longer)
+    fit(longer, tmp_path / "longer", epochs=4)
+    fit(whole, tmp_path / "whole", epochs=4)
+    same(whole, longer)
 
 
 def test_a_run_killed_before_its_weights_were_finished(tmp_path):
@@ -326,7 +317,7 @@ def test_what_callbacks_do_in_the_end_is_kept(tmp_path):
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-@pytest.mark.parametrize("step", [None, STEPS + 2, 3 * STEPS])
+@pytest.mark.parametrize("step", [None, 2 * STEPS + 1])
 def test_hyperparameters_that_change_are_no_settings(tmp_path, legacy, step):
     optimizers = tf_keras.optimizers.legacy if legacy else tf_keras.optimizers
 
@@ -358,7 +349,7 @@ def test_a_rate_that_somebody_sets_meanwhile_is_no_secret(tmp_path):
     assert float(model.optimizer.learning_rate) == pytest.approx(0.01)
 
 
-@pytest.mark.parametrize("name", ["lr=[0.1]", "a*b", "what?", "back\\slash", "[x"])
+@pytest.mark.parametrize("name", ["lr=[0.1]", "a*b", "back\\slash"])
 def test_any_name_of_a_folder(tmp_path, name):
     other = tmp_path / "aXb"  # What a*b would remove checkpoints of.
     fit(network(), other, epochs=3)
