@@ -30,13 +30,25 @@ def fit(
 ) -> dict[str, list[float]]:
     """`model.fit` that can be interrupted at any time and called again to go on.
 
-    Weights, optimizer, epoch, position in the data and the history so far are kept in
-    `directory`. Called again with the same arguments after an interruption, it gives
-    the numbers that the uninterrupted run would have given, as far as the data set
-    (seeded, the global seed included) and TensorFlow's operations are deterministic;
-    called again after the end, it restores the trained weights and returns. (Averages
-    in the log of the epoch in which an interrupted run was taken up cover the remaining
-    steps of that epoch only.)
+    Weights, optimizer, epoch, position in the data, what callbacks remember and the
+    history so far are kept in `directory`. Called again with the same arguments after
+    an interruption, it gives the numbers that the uninterrupted run would have given,
+    as far as the data set (seeded, the global seed included) and TensorFlow's
+    operations are deterministic; called again after the end, it restores the trained
+    weights, as Keras and the callbacks have finished them, and returns. More epochs go
+    on from the weights before that.
+
+    Callbacks remember what is in their attributes: the best value so far, counters,
+    lists, arrays, variables (see `sact_tf.snapshots`); Keras' own and those of users.
+    What they keep elsewhere (variables outside of them, open files) is theirs to keep;
+    CSVLoggers go on with their files. A run that a callback has ended
+    (`model.stop_training`, as EarlyStopping sets it) has ended, however many epochs
+    there might be, for as long as such a callback is given. `model.stop_training` set
+    from elsewhere, by a button, is an interruption.
+
+    Hyperparameters that change while training, such as the learning rate, go on as
+    they were. (Metrics that users write themselves and that are no Mean or Sum cover,
+    in the epoch in which a run was taken up, its remaining steps only.)
 
     A loss that is not finite stops the run, and the network goes back to the last
     checkpoint from before.
@@ -67,7 +79,7 @@ def fit(
       NonFiniteLossError: the loss became NaN or infinite.
       ValueError: the directory holds the state of a run with another network,
         optimizer or number of steps; the data set ends too early; a number of steps or
-        epochs is not positive.
+        epochs is not positive; there is a BackupAndRestore among the callbacks.
     """
     for name, value in (
         ("epochs", epochs),
