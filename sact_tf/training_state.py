@@ -120,7 +120,8 @@ class State:
             self._refuse_others()
             try:
                 status = self._checkpoint.restore(prefix)
-                status.assert_existing_objects_matched()
+                # Partial: the memory is not an object of this checkpoint.
+                status.assert_existing_objects_matched().expect_partial()
             except (AssertionError, ValueError) as error:
                 raise ValueError(
                     f"{self.directory} holds the state of another network or "

@@ -58,6 +58,11 @@ class CostMetric(tf_keras.metrics.Mean):
         self._noted.clear()
         super().reset_state()
 
+    def load_own_variables(self, store) -> None:
+        """Takes the sums from a .keras file; files of earlier versions have none."""
+        if store.keys():
+            super().load_own_variables(store)
+
     def _count_noted(self):
         if tf.executing_eagerly():
             # Who trains in functions, and calls the network between steps, does not

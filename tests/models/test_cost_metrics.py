@@ -1,5 +1,8 @@
 """Networks inside other models: what they cost is in the logs of any training step."""
 
+import zipfile
+
+import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -135,3 +138,23 @@ def test_files_of_a_network_inside_another(tmp_path, wrap, ending):
     other(pictures)
     other.load_weights(tmp_path / "some.weights.h5")
     np.testing.assert_array_equal(other(pictures), logits)
+
+
+def test_files_of_earlier_versions(tmp_path):
+    """In .keras files the metrics had the place of another class."""
+    path = str(tmp_path / "model.keras")
+    model = network()
+    model.save(path)
+    earlier = str(tmp_path / "earlier.keras")
+    with zipfile.ZipFile(path) as new, zipfile.ZipFile(earlier, "w") as old:
+        for name in new.namelist():
+            (tmp_path / name).write_bytes(new.read(name))
+            if name.endswith(".h5"):
+                with h5py.File(tmp_path / name, "r+") as weights:
+                    costs = weights["metrics"]
+                    for cost in list(costs):
+                        costs.move(cost, cost.replace("cost_metric", "mean"))
+            old.write(tmp_path / name, name)
+    pictures, _ = images()
+    again = tf_keras.models.load_model(earlier)
+    np.testing.assert_array_equal(again(pictures), model(pictures))
