@@ -1,9 +1,8 @@
 """Training that survives interruption, and what one wants to see meanwhile."""
 
-import json
+import contextlib
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -11,13 +10,10 @@ import tensorflow as tf
 import tf_keras
 
 from sact_tf import visualization
-from sact_tf.models.resnet import ResNet
+from sact_tf.callback_memory import csv_loggers_append
+from sact_tf.training_state import NonFiniteLossError, State
 
 DatasetOrMaker = tf.data.Dataset | Callable[[int], tf.data.Dataset]
-
-
-class NonFiniteLossError(RuntimeError):
-    """The loss became NaN or infinite, and training was stopped."""
 
 
 def fit(
@@ -34,13 +30,25 @@ def fit(
 ) -> dict[str, list[float]]:
     """`model.fit` that can be interrupted at any time and called again to go on.
 
-    Weights, optimizer, epoch, position in the data and the history so far are kept in
-    `directory`. Called again with the same arguments after an interruption, it gives
-    the numbers that the uninterrupted run would have given, as far as the data set
-    (seeded, the global seed included) and TensorFlow's operations are deterministic;
-    called again after the end, it restores the trained weights and returns. (Averages
-    in the log of the epoch in which an interrupted run was taken up cover the remaining
-    steps of that epoch only.)
+    Weights, optimizer, epoch, position in the data, what callbacks remember and the
+    history so far are kept in `directory`. Called again with the same arguments after
+    an interruption, it gives the numbers that the uninterrupted run would have given,
+    as far as the data set (seeded, the global seed included) and TensorFlow's
+    operations are deterministic; called again after the end, it restores the trained
+    weights, as Keras and the callbacks have finished them, and returns. More epochs go
+    on from the weights before that.
+
+    Callbacks remember what is in their attributes: the best value so far, counters,
+    lists, arrays, variables (see `sact_tf.snapshots`); Keras' own and those of users.
+    What they keep elsewhere (variables outside of them, open files) is theirs to keep;
+    CSVLoggers go on with their files. A run that a callback has ended
+    (`model.stop_training`, as EarlyStopping sets it) has ended, however many epochs
+    there might be, for as long as such a callback is given. `model.stop_training` set
+    from elsewhere, by a button, is an interruption.
+
+    Hyperparameters that change while training, such as the learning rate, go on as
+    they were. (Metrics that users write themselves and that are no Mean or Sum cover,
+    in the epoch in which a run was taken up, its remaining steps only.)
 
     A loss that is not finite stops the run, and the network goes back to the last
     checkpoint from before.
@@ -71,7 +79,7 @@ def fit(
       NonFiniteLossError: the loss became NaN or infinite.
       ValueError: the directory holds the state of a run with another network,
         optimizer or number of steps; the data set ends too early; a number of steps or
-        epochs is not positive.
+        epochs is not positive; there is a BackupAndRestore among the callbacks.
     """
     for name, value in (
         ("epochs", epochs),
@@ -80,6 +88,12 @@ def fit(
     ):
         if value < 1:
             raise ValueError(f"{name} must be at least 1. Received: {name}={value}")
+    for callback in callbacks:
+        if isinstance(callback, tf_keras.callbacks.BackupAndRestore):
+            raise ValueError(
+                "sact_tf.training.fit keeps and restores the state itself, and cannot "
+                "with a BackupAndRestore beside it. Leave that callback out"
+            )
     strategy = model.distribute_strategy
     if isinstance(strategy, tf.distribute.ParameterServerStrategy):
         raise ValueError(
@@ -91,194 +105,74 @@ def fit(
         raise ValueError("The model must be compiled before it can be trained.")
     if verbose == "auto":
         verbose = 1 if sys.stdout.isatty() else 2
+    callbacks = list(callbacks)
     with strategy.scope():
-        state = _State(model, os.fspath(directory), steps_per_epoch, backup_every)
-    state.restore()
-    wanted = epochs * steps_per_epoch
-    if state.step >= wanted:
+        state = State(
+            model, os.fspath(directory), steps_per_epoch, backup_every, callbacks
+        )
+    with contextlib.closing(state):
+        state.restore()
+        wanted = epochs * steps_per_epoch
+        over = state.over(wanted, callbacks)
+        if over and state.restore_finished():
+            _say_who_ended_it(state, wanted, verbose)
+            return state.columns()
+        _run(state, dataset, epochs, over, callbacks, validation_data, verbose)
+        if state.over(wanted, callbacks):
+            state.finish()
+        elif not model.stop_training:
+            raise ValueError(
+                f"The data set ended at step {state.step}; {epochs} epochs of "
+                f"{steps_per_epoch} steps need {wanted}. Repeat it, or give fewer steps"
+            )
         return state.columns()
+
+
+def _run(state, dataset, epochs, over, callbacks, validation_data, verbose):
+    """`model.fit` from where a run is; if that is over, what follows the last epoch."""
     if callable(dataset):
         remaining = dataset(state.step)
     else:
-        if dataset.cardinality() == steps_per_epoch:
+        if dataset.cardinality() == state.steps_per_epoch:
             dataset = dataset.repeat()  # One epoch's data, as model.fit takes it.
         remaining = dataset.skip(state.step)
+    begin = (epochs, 0) if over else divmod(state.step, state.steps_per_epoch)
+    watched = []
+    for callback in callbacks:
+        watched += [callback, _Watch(state, type(callback).__qualname__)]
     # How tf_keras' own BackupAndRestore tells fit to begin within an epoch.
-    model._training_state = _InitialCounters(state)
+    state.model._training_state = _InitialCounters(begin)
     try:
-        model.fit(
-            remaining,
-            epochs=epochs,
-            steps_per_epoch=steps_per_epoch,
-            validation_data=validation_data,
-            callbacks=[_Guard(state), *callbacks, _Backup(state)],
-            verbose=verbose,
-        )
+        with csv_loggers_append(callbacks, begin[0]):
+            state.model.fit(
+                remaining,
+                epochs=epochs,
+                steps_per_epoch=state.steps_per_epoch,
+                validation_data=validation_data,
+                callbacks=[_Guard(state), *watched, _Backup(state)],
+                verbose=verbose,
+            )
     except NonFiniteLossError:
         state.restore()
         raise
     finally:
-        model._training_state = None
-    if state.step < wanted and not model.stop_training:
-        raise ValueError(
-            f"The data set ended at step {state.step}; {epochs} epochs of "
-            f"{steps_per_epoch} steps need {wanted}. Repeat it, or give fewer steps"
+        state.model._training_state = None
+
+
+def _say_who_ended_it(state, wanted, verbose):
+    if verbose and state.step < wanted:
+        name = state.memory.notes["ended_by"]
+        print(
+            f"{state.directory}: {name} has ended this run after step {state.step}. "
+            "It goes on when it is called without that callback."
         )
-    return state.columns()
-
-
-class _State:
-    """What a run needs to go on, in memory and on disk."""
-
-    def __init__(self, model, directory, steps_per_epoch, backup_every):
-        self.model = model
-        self.directory = directory
-        self.steps_per_epoch = steps_per_epoch
-        self.backup_every = backup_every
-        self.history = []
-        if hasattr(model.optimizer, "build"):
-            model.optimizer.build(model.trainable_variables)
-        self._step = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self._checkpoint = tf.train.Checkpoint(
-            model=model, optimizer=model.optimizer, step=self._step
-        )
-        # All workers take part in saving, since it averages variables over them; what
-        # those save that do not lead is for nobody.
-        self._leads = model.distribute_strategy.extended.should_checkpoint
-        self._aside = None if self._leads else tempfile.TemporaryDirectory()
-        self._manager = tf.train.CheckpointManager(
-            self._checkpoint,
-            directory if self._leads else self._aside.name,
-            max_to_keep=2,
-        )
-        self._settings = {
-            "steps_per_epoch": steps_per_epoch,
-            "optimizer": model.optimizer.get_config(),
-        }
-        if isinstance(model, ResNet):
-            self._settings["model"] = {**model.get_config(), "name": None}
-        self._settings = json.loads(json.dumps(self._settings, default=str))
-
-    @property
-    def step(self) -> int:
-        """Steps taken so far."""
-        return int(self._step.numpy())
-
-    @step.setter
-    def step(self, step: int):
-        self._step.assign(step)
-
-    @property
-    def latest(self) -> str | None:
-        """The last checkpoint, or None."""
-        return tf.train.latest_checkpoint(self.directory)
-
-    def restore(self):
-        """Goes back to the last checkpoint, if there is one."""
-        if not self.latest:
-            return
-        kept = self._read("settings.json", self._settings)
-        others = _differences(kept, self._settings)
-        if others:
-            raise ValueError(
-                f"{self.directory} holds a run with other settings ("
-                f"{', '.join(others[:3])}); choose another directory, or move that one "
-                "away"
-            )
-        try:
-            status = self._checkpoint.restore(self.latest)
-            status.assert_existing_objects_matched()
-        except (AssertionError, ValueError) as error:
-            raise ValueError(
-                f"{self.directory} holds the state of another network or optimizer; "
-                "choose another directory, or move that one away. "
-                f"({str(error).splitlines()[0]})"
-            ) from error
-        except (tf.errors.OpError, IndexError) as error:
-            raise ValueError(
-                f"{self.latest} cannot be read; is it whole? "
-                f"({str(error).splitlines()[0]})"
-            ) from error
-        rows = self._read("history.json", [])
-        self.history = rows[: self.step // self.steps_per_epoch]
-
-    def save(self):
-        """Keeps the state.
-
-        Raises:
-          NonFiniteLossError: the last update has spoilt the weights; what was kept
-            before stays.
-        """
-        for variable in self.model.weights:
-            if variable.dtype.is_floating and not tf.reduce_all(
-                tf.math.is_finite(variable)
-            ):
-                raise NonFiniteLossError(
-                    f"{variable.name} is not finite after step {self.step}, "
-                    f"{self._advice()}"
-                )
-        if self._leads:
-            os.makedirs(self.directory, exist_ok=True)
-            self._write("settings.json", self._settings)
-            self._write("history.json", self.history)
-        self._manager.save(checkpoint_number=self.step)
-
-    def refuse(self, loss):
-        """Raises NonFiniteLossError for a loss."""
-        epoch = (self.step - 1) // self.steps_per_epoch + 1
-        raise NonFiniteLossError(
-            f"The loss became {loss} at step {self.step} (epoch {epoch}), "
-            f"{self._advice()}"
-        )
-
-    def columns(self) -> dict[str, list[float]]:
-        """The history by name."""
-        names = self.history[0] if self.history else ()
-        return {name: [row.get(name) for row in self.history] for name in names}
-
-    def _advice(self):
-        kept = (
-            f"The network is as in the last good checkpoint, {self.latest}. "
-            if self.latest
-            else ""
-        )
-        return (
-            f"and training was stopped. {kept}Check the images for NaN, lower the "
-            "learning rate, or clip the gradients (global_clipnorm of the optimizer)."
-        )
-
-    def _read(self, name, default):
-        try:
-            with open(os.path.join(self.directory, name), encoding="utf-8") as file:
-                return json.load(file)
-        except FileNotFoundError:
-            return default
-
-    def _write(self, name, content):
-        path = os.path.join(self.directory, name)
-        with open(f"{path}.new", "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1)
-        os.replace(f"{path}.new", path)
-
-
-def _differences(one, other, path=""):
-    """Paths of the settings in which two nested dicts differ."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        return [
-            difference
-            for key in sorted({*one, *other})
-            for difference in _differences(
-                one.get(key), other.get(key), f"{path}.{key}" if path else key
-            )
-        ]
-    return [] if one == other else [f"{path}: {one} there, {other} here"]
 
 
 class _InitialCounters:
     """Answers fit's question for the epoch and step to begin with."""
 
-    def __init__(self, state):
-        self._counters = divmod(state.step, state.steps_per_epoch)
+    def __init__(self, counters):
+        self._counters = counters
 
     def maybe_load_initial_counters_from_ckpt(self, *args, **kwargs):
         return self._counters
@@ -291,39 +185,92 @@ class _Guard(tf_keras.callbacks.Callback):
         super().__init__()
         self._state = state
         self._epoch = 0
+        self._within = bool(state.step % state.steps_per_epoch)
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
 
+    def on_epoch_end(self, epoch, logs=None):
+        self._see_interruption()
+
     def on_train_batch_end(self, batch, logs=None):
+        self._see_interruption()
         # Not one more each time: an execution may be of several steps.
         self._state.step = self._epoch * self._state.steps_per_epoch + batch + 1
         loss = (logs or {}).get("loss", 0.0)
         if not np.isfinite(loss):
             self._state.refuse(loss)
+        if self._within:
+            self._state.add_to_metrics()
+            self._within = False
+
+    def _see_interruption(self):
+        # No callback has done it: somebody did, with a button.
+        if self.model.stop_training and not self._state.ended_by:
+            self._state.interrupted = True
+
+
+class _Watch(tf_keras.callbacks.Callback):
+    """Comes after a callback of the user's: sees whether that one ends the run."""
+
+    def __init__(self, state, name):
+        super().__init__()
+        self._state, self._name = state, name
+
+    def _see(self, *_, **__):
+        state = self._state
+        if self.model.stop_training and not (state.ended_by or state.interrupted):
+            state.ended_by = self._name
+
+    on_train_begin = on_epoch_begin = on_epoch_end = _see
+    on_train_batch_begin = on_train_batch_end = _see
+    on_test_begin = on_test_batch_begin = on_test_batch_end = on_test_end = _see
 
 
 class _Backup(tf_keras.callbacks.Callback):
-    """Comes after all other callbacks: keeps the state."""
+    """Comes after all other callbacks: takes up their memory, and keeps the state."""
 
     def __init__(self, state):
         super().__init__()
         self._state = state
         self._kept = state.step
+        self._resumed = state.latest is not None
+        self._within = bool(state.step % state.steps_per_epoch)
+
+    def on_train_begin(self, logs=None):
+        self._state.memory.begin()
+        if self._resumed:
+            # Whatever callbacks have set for a run that begins.
+            self._take_up()
+            self.model._train_counter.assign(self._state.step)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self._within:
+            # The epoch had begun already; callbacks have been told so once more.
+            self._take_up()
+            self._within = False
 
     def on_train_batch_end(self, batch, logs=None):
         every, step = self._state.backup_every, self._state.step
         # The end of an epoch is kept with its logs, in on_epoch_end.
-        within = step % self._state.steps_per_epoch
-        if every and within and step // every > self._kept // every:
-            self._state.save()
-            self._kept = step
+        if not step % self._state.steps_per_epoch:
+            return
+        due = every and step // every > self._kept // every
+        if due or self.model.stop_training:
+            self._keep()
 
     def on_epoch_end(self, epoch, logs=None):
         if self._state.step < (epoch + 1) * self._state.steps_per_epoch:
-            return  # The data ended early: no whole epoch, and fit says so.
+            return  # Stopped within it, or the data ended early, and fit says so.
         row = {name: float(value) for name, value in (logs or {}).items()}
         self._state.history.append(row)
+        self._keep()
+
+    def _take_up(self):
+        self._state.restore()
+        self._state.memory.restore()
+
+    def _keep(self):
         self._state.save()
         self._kept = self._state.step
 

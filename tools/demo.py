@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 import sact_tf
 from sact_tf import folders, training, visualization
+from sact_tf.checkpoints import patterns
 from sact_tf.checkpoints.transfer import initialize_from
 from sact_tf.data import digit_scenes
 from sact_tf.evaluation import baselines, report
@@ -95,6 +96,7 @@ def run(recipe: Recipe, output: pathlib.Path) -> dict:
     tf.get_logger().setLevel("ERROR")
     _share_accelerators()
     say = sys.stdout.write
+    patterns.refuse(output, "The demo's SavedModel")
     folders.claim(output, "recipe.json", asdict(recipe), "demo output")
     tf_keras.utils.set_random_seed(recipe.seed)
     train = _Trainer(recipe, output, say)

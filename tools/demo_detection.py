@@ -21,6 +21,7 @@ from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
 from sact_tf import folders, visualization
+from sact_tf.checkpoints import patterns
 from sact_tf.evaluation import detection
 from sact_tf.model_garden import (
     detection_configs,
@@ -92,6 +93,7 @@ def run(output: pathlib.Path, quick: bool = False) -> dict:
         for name, experiment, path in _STAGES
     ]
     recipe = {place.name: params.as_dict() for place, params in stages}
+    patterns.refuse(output, "A run")
     folders.claim(output, "recipe.json", recipe, "output of the detection demo")
     before = ""
     for place, params in stages:

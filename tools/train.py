@@ -24,6 +24,7 @@ from official.core import train_utils
 from official.modeling import performance
 from official.vision import train
 
+from sact_tf.checkpoints import patterns
 from sact_tf.distribution import strategies
 from sact_tf.distribution.cluster import from_environment
 from sact_tf.model_garden import (
@@ -42,7 +43,23 @@ def main() -> None:
     garden_flags.define_flags()
     flags.adopt_module_key_flags(garden_flags)  # So that --help shows them.
     flags.mark_flags_as_required(["experiment", "mode", "model_dir"])
-    app.run(lambda argv: command_line.run(lambda: _train(argv)))
+    app.run(lambda argv: command_line.run(lambda: _interruptible(_train, argv)))
+
+
+def _interruptible(train_or_evaluate, *arguments):
+    """Says what the same command would do, if it is interrupted."""
+    try:
+        train_or_evaluate(*arguments)
+    except KeyboardInterrupt:
+        latest = patterns.latest_checkpoint(flags.FLAGS.model_dir)
+        if "train" not in flags.FLAGS.mode:
+            again = "evaluates from the beginning"
+        elif latest:
+            again = f"goes on from {latest}"
+        else:
+            again = "begins anew: there is no checkpoint yet"
+        print(f"\nInterrupted. The same command {again}.", file=sys.stderr)
+        sys.exit(130)
 
 
 def _train(argv):
@@ -60,6 +77,7 @@ def _train(argv):
         ) from error
     cluster = from_environment()
     if "train" in flags.FLAGS.mode:
+        patterns.refuse(flags.FLAGS.model_dir, "A run (--model_dir)")
         _claim(flags.FLAGS.model_dir, params)
     name = params.runtime.distribution_strategy
     evaluates = cluster is not None and cluster.role == "evaluator"
@@ -77,7 +95,7 @@ def _train_with_others(cluster, params):
         performance.set_mixed_precision_policy(params.runtime.mixed_precision_dtype)
     code = 0
     try:
-        command_line.run(lambda: _take_part(cluster, params))
+        command_line.run(lambda: _interruptible(_take_part, cluster, params))
     except SystemExit as ended:
         code = ended.code
     if code or cluster.asynchronous:

@@ -1,5 +1,6 @@
 """The format of the authors' published checkpoints: TF-Slim variables by name."""
 
+import contextlib
 import glob
 import os
 import pathlib
@@ -9,6 +10,7 @@ import tempfile
 
 import tensorflow as tf
 
+from sact_tf.checkpoints import patterns
 from sact_tf.checkpoints.files import refuse_existing
 from sact_tf.checkpoints.paths import variables_by_path
 from sact_tf.models.resnet import FAMILIES
@@ -72,7 +74,11 @@ def load_authors_checkpoint(model, prefix: str) -> None:
       ValueError: variables are missing, left over or of another shape; the message
         names the first few.
     """
-    reader = _open(prefix)
+    with _open(prefix) as reader:
+        _load(model, reader, prefix)
+
+
+def _load(model, reader, prefix):
     stored = reader.get_variable_to_shape_map()
     wanted = variables_by_authors_name(model)
     missing = sorted(set(wanted) - set(stored))
@@ -122,7 +128,8 @@ def structure(prefix: str) -> dict:
       FileNotFoundError: there is no such checkpoint.
       ValueError: it holds no network of the authors'.
     """
-    shapes = _open(prefix).get_variable_to_shape_map()
+    with _open(prefix) as reader:
+        shapes = reader.get_variable_to_shape_map()
     for family, scope in _SCOPES.items():
         units, scores = {}, set()
         for name in shapes:
@@ -176,7 +183,9 @@ def save_authors_checkpoint(model, prefix: str) -> None:
 
     Raises:
       FileExistsError: there is such a checkpoint already.
+      ValueError: TensorFlow would not find it there again.
     """
+    patterns.refuse(prefix, "A checkpoint")
     prefix = pathlib.Path(prefix)
     for written in prefix.parent.glob(f"{glob.escape(prefix.name)}.*"):
         if written.name.removeprefix(prefix.name).startswith((".index", ".data-")):
@@ -207,14 +216,17 @@ def save_authors_checkpoint(model, prefix: str) -> None:
         )
 
 
+@contextlib.contextmanager
 def _open(prefix):
-    try:
-        return tf.train.load_checkpoint(str(prefix))
-    except (tf.errors.OpError, ValueError) as error:
-        raise FileNotFoundError(
-            f"{prefix} is no readable TensorFlow checkpoint; give the prefix of its "
-            f"files, without .index or .data. ({str(error).splitlines()[0]})"
-        ) from error
+    with patterns.literal_prefix(prefix) as literal:
+        try:
+            reader = tf.train.load_checkpoint(literal)
+        except (tf.errors.OpError, ValueError) as error:
+            raise FileNotFoundError(
+                f"{prefix} is no readable TensorFlow checkpoint; give the prefix of "
+                f"its files, without .index or .data. ({str(error).splitlines()[0]})"
+            ) from error
+        yield reader
 
 
 def _ignored(name: str) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from sact_tf.checkpoints import patterns
 from sact_tf.checkpoints.paths import variables_by_path
 from sact_tf.models.resnet import ResNet
 
@@ -43,7 +44,10 @@ def load(path: str | os.PathLike) -> ResNet:
             hint += "an authors' one.)"
         raise FileNotFoundError(f"There is no saved network {path}.{hint}")
     try:
-        model = tf_keras.models.load_model(path, compile=False)
+        # A folder may have a name that TensorFlow takes for a pattern.
+        with patterns.literal_folder(path) as folder:
+            place = folder if os.path.isdir(path) else path
+            model = tf_keras.models.load_model(place, compile=False)
     except _LOAD_ERRORS as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(
@@ -66,8 +70,11 @@ def save(model: ResNet, path: str | os.PathLike) -> None:
 
     Raises:
       FileExistsError: there is something at the path.
+      ValueError: TensorFlow would not find a SavedModel there again.
     """
     path = pathlib.Path(path)
+    if path.suffix != ".keras":
+        patterns.refuse(path, "A SavedModel")
     refuse_existing(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".saving-") as temporary:

@@ -19,6 +19,7 @@ from official.core import config_definitions as cfg
 from official.vision.utils import summary_manager
 from tensorflow.python.distribute.distribute_utils import cache_variable_reads
 
+from sact_tf.checkpoints import patterns
 from sact_tf.distribution import agreement, sharding, strategies
 from sact_tf.distribution.cluster import Cluster
 
@@ -52,6 +53,7 @@ def run(cluster: Cluster, params: cfg.ExperimentConfig, mode: str, folder: str) 
       ValueError: the mode, the ports or the other processes do not go together with
         what this one was told.
     """
+    patterns.refuse(folder, "A run")
     name = params.runtime.distribution_strategy
     asynchronous = name == strategies.ASYNCHRONOUS
     if asynchronous and "train" not in mode:

@@ -12,6 +12,7 @@ from official.core import config_definitions as cfg
 from official.core import task_factory, train_lib, train_utils
 from official.vision.utils import summary_manager
 
+from sact_tf.checkpoints import patterns
 from sact_tf.model_garden import backbones, configs, inputs
 from sact_tf.models.resnet import ResNet
 
@@ -81,8 +82,12 @@ def train(
 
     Returns:
       The trained model.
+
+    Raises:
+      ValueError: the folder's name is one that TensorFlow takes for a pattern.
     """
     folder = os.fspath(folder)
+    patterns.refuse(folder, "A run")
     # The Garden leaves there the variable of the last run of this process.
     tf.summary.experimental.set_step(None)
     train_utils.serialize_config(params, folder)
@@ -143,7 +148,7 @@ def locate(path: str | os.PathLike) -> tuple[str, str, dict]:
       ValueError: the params.yaml is no YAML.
     """
     path = os.fspath(path)
-    prefix = tf.train.latest_checkpoint(path) if tf.io.gfile.isdir(path) else path
+    prefix = patterns.latest_checkpoint(path) if tf.io.gfile.isdir(path) else path
     if not prefix or not tf.io.gfile.exists(f"{prefix}.index"):
         raise FileNotFoundError(
             f"{path} has no checkpoint; give the folder of a run (its --model_dir) or "
@@ -171,8 +176,9 @@ def restore(model: tf.Module, checkpoint: str, folder: str) -> None:
       ValueError: the checkpoint does not fit, or is not whole.
     """
     try:
-        status = tf.train.Checkpoint(model=model).read(checkpoint)
-        status.expect_partial().assert_existing_objects_matched()
+        with patterns.literal_prefix(checkpoint) as prefix:
+            status = tf.train.Checkpoint(model=model).read(prefix)
+            status.expect_partial().assert_existing_objects_matched()
     except (AssertionError, ValueError, IndexError, tf.errors.OpError) as error:
         raise ValueError(
             f"{checkpoint} does not fit the network of {folder}/{_PARAMS}, or is not "
@@ -182,9 +188,9 @@ def restore(model: tf.Module, checkpoint: str, folder: str) -> None:
 
 def steps_done(folder: str | None) -> int:
     """Steps that a run has taken, according to its last checkpoint; zero if new."""
-    latest = folder and tf.train.latest_checkpoint(folder)
+    latest = folder and patterns.latest_checkpoint(folder)
     if not latest:
         return 0
     # Not with the Garden's function, which makes a variable: in data sets of parameter
     # servers' workers there may be none.
-    return int(tf.train.load_variable(latest, _GLOBAL_STEP))
+    return int(patterns.load_variable(latest, _GLOBAL_STEP))

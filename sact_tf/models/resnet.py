@@ -11,6 +11,7 @@ import tf_keras
 from sact_tf.layers.adaptive_blocks import EXECUTIONS, Block
 from sact_tf.layers.halting_scores import GlobalHaltingScore, SpatialHaltingScore
 from sact_tf.models import cifar, imagenet, trunk
+from sact_tf.models.cost_metrics import CostMetric
 from sact_tf.models.family import ClassificationHead
 
 FAMILIES = {"imagenet": imagenet.FAMILY, "cifar": cifar.FAMILY}
@@ -171,7 +172,7 @@ class ResNet(tf_keras.Model):
             **options,
         )
         self._cost_metrics = [
-            tf_keras.metrics.Mean(name)
+            CostMetric(name)
             for name in (
                 "ponder_cost",
                 *(f"units_block{index + 1}" for index in range(len(units))),
@@ -252,10 +253,13 @@ class ResNet(tf_keras.Model):
         logits = tf.where(whole[:, tf.newaxis], logits, np.nan)
         if self._config["adaptivity"] != "none":
             self.add_loss(trunk.ponder_loss(record["ponder_cost"], self.tau))
-        if not with_record:
-            return logits
         record["flops"] += self.head.flops(features)
-        return {"logits": logits, **record}
+        if with_record:
+            return {"logits": logits, **record}
+        # Somebody else's training step may ask for them.
+        for metric, values in self._costs(record):
+            metric.note(values)
+        return logits
 
     def introspect(self, images, halting_bias=None) -> dict:
         """What images cost, and where.
@@ -301,7 +305,8 @@ class ResNet(tf_keras.Model):
             loss = self.compute_loss(x, y, record["logits"], weights)
         self._validate_target_and_loss(y, loss)
         self.optimizer.minimize(loss, self.trainable_variables, tape=tape)
-        self._measure(record)
+        for metric, values in self._costs(record):
+            metric.record(values)
         return self.compute_metrics(x, y, record["logits"], weights)
 
     def test_step(self, data):
@@ -309,17 +314,18 @@ class ResNet(tf_keras.Model):
         x, y, weights = tf_keras.utils.unpack_x_y_sample_weight(data)
         record = self(x, training=False, with_record=True)
         self.compute_loss(x, y, record["logits"], weights)
-        self._measure(record)
+        for metric, values in self._costs(record):
+            metric.record(values)
         return self.compute_metrics(x, y, record["logits"], weights)
 
-    def _measure(self, record):
+    def _costs(self, record):
+        """Pairs of a metric and a value for each image."""
         values = [record["ponder_cost"]]
         values += [
             trunk.per_image(block["num_units"], block) for block in record["blocks"]
         ]
         values.append(record["flops"])
-        for metric, value in zip(self._cost_metrics, values, strict=True):
-            metric.update_state(tf.cast(value, tf.float32))
+        return zip(self._cost_metrics, values, strict=True)
 
     def begin_as_identity(self) -> None:
         """Makes every residual unit the identity (or its shortcut), to be trained.

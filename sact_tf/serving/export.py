@@ -25,6 +25,7 @@ from google.protobuf import text_format
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
+from sact_tf.checkpoints import patterns
 from sact_tf.serving import checks, warmup
 
 DOCUMENTATION = "assets.extra/signatures.md"
@@ -96,10 +97,11 @@ def write(
       overwrite: whether a version that is there already is replaced.
 
     Raises:
-      ValueError: name or version cannot be one, or the graph has operations that a
-        stock server lacks.
+      ValueError: output, name or version cannot be one, or the graph has operations
+        that a stock server lacks.
       FileExistsError: the version is there already.
     """
+    patterns.refuse(output, "A SavedModel")
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name, re.ASCII):
         raise ValueError(
             "The name of a model must be of letters, digits, '_', '-' and '.'. "

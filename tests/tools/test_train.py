@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+import types
 
 import pytest
 import tensorflow as tf
@@ -109,3 +110,35 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path, experiment, overrides, mess
     assert result.returncode == 2
     assert message in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr
+
+
+def test_a_folder_that_is_a_pattern_is_refused_before_the_training(
+    tmp_path, monkeypatch
+):
+    folder = tmp_path / "tau=[0.1]"
+    parsed = types.SimpleNamespace(mode="train_and_eval", model_dir=str(folder))
+    monkeypatch.setattr(train_tool.flags, "FLAGS", parsed)
+    params = exp_factory.get_exp_config("sact_resnet_digit_scenes")
+    monkeypatch.setattr(
+        train_tool.train_utils, "parse_configuration", lambda *_, **__: params
+    )
+    with pytest.raises(ValueError, match=r"model_dir.*takes \[ for a pattern"):
+        train_tool._train([])
+    assert not folder.exists()
+
+
+def test_only_what_goes_on_says_so(tmp_path, monkeypatch, capsys):
+    def interrupted(mode):
+        def train():
+            raise KeyboardInterrupt
+
+        parsed = types.SimpleNamespace(mode=mode, model_dir=str(tmp_path))
+        monkeypatch.setattr(train_tool.flags, "FLAGS", parsed)
+        with pytest.raises(SystemExit, match="130"):
+            train_tool._interruptible(train)
+        return capsys.readouterr().err
+
+    assert "begins anew: there is no checkpoint yet" in interrupted("train")
+    path = tf.train.Checkpoint(step=tf.Variable(1)).save(str(tmp_path / "ckpt"))
+    assert f"The same command goes on from {path}." in interrupted("train_and_eval")
+    assert "evaluates from the beginning" in interrupted("eval")
