@@ -313,7 +313,8 @@ class Loaded:
 
 def load(example: cat2000.Example, size: tuple[int, int] | None) -> Loaded:
     """Reads an image and its fixations; with no size, only the fixations."""
-    image = cat2000.read_image(example.stimulus)
+    size_there = cat2000.fixations_size(example.fixations)
+    image = cat2000.read_image(example.stimulus, size_there)
     fixations = cat2000.read_fixation_map(example.fixations, image.size)
     scaled = None if size is None else cat2000.for_network(image, size)
     return Loaded(example, fixations, scaled)
