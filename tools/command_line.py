@@ -55,15 +55,24 @@ def run_demo(
         print(json.dumps(result, indent=1))
 
 
-def run(main: Callable[[], None]) -> None:
+#: What may be said after an interruption, by tools of which it is true.
+GOES_ON = "The same command goes on from here."
+GOES_ON_WITH_OUTPUT = "With --output, the same command goes on from here."
+
+
+def run(main: Callable[[], None], interrupted: str = "") -> None:
     """Runs a tool; what is wrong with its input ends it with one line, not a traceback.
 
     Exit codes: 2 for bad input, 130 when interrupted.
+
+    Args:
+      main: the tool.
+      interrupted: what to say after an interruption, of what is done already.
     """
     try:
         main()
     except KeyboardInterrupt:
-        print("\nInterrupted. The same command goes on from here.", file=sys.stderr)
+        print(f"\nInterrupted. {interrupted}".rstrip(), file=sys.stderr)
         sys.exit(130)
     except (ValueError, OSError, RuntimeError, tf.errors.OpError) as error:
         text = str(error)

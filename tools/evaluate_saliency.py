@@ -270,4 +270,4 @@ def _text(result, output):
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    command_line.run(main, command_line.GOES_ON)

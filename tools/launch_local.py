@@ -326,4 +326,4 @@ def _die_with_parent():
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    command_line.run(main, command_line.GOES_ON)

@@ -42,7 +42,7 @@ def main() -> None:
     garden_flags.define_flags()
     flags.adopt_module_key_flags(garden_flags)  # So that --help shows them.
     flags.mark_flags_as_required(["experiment", "mode", "model_dir"])
-    app.run(lambda argv: command_line.run(lambda: _train(argv)))
+    app.run(lambda argv: command_line.run(lambda: _train(argv), command_line.GOES_ON))
 
 
 def _train(argv):

@@ -70,8 +70,9 @@ def find(directory) -> list[Example]:
         )
         if not stimuli:
             raise ValueError(
-                f"The category {category} has no images ({', '.join(image_files.SUFFIXES)}). "
-                "Remove the folder, or unpack the data set again"
+                f"The category {category} has no images "
+                f"({', '.join(image_files.SUFFIXES)}). Remove the folder, or unpack the "
+                "data set again"
             )
         for index, stimulus in enumerate(stimuli):
             if index and stimuli[index - 1].stem == stimulus.stem:
@@ -132,14 +133,15 @@ def for_network(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(pixels, np.float32) / 127.5 - 1.0
 
 
-def fixations_size(path) -> tuple[int, int]:
-    """(width, height) of a map of fixations.
+def read(example: Example) -> tuple[Image.Image, np.ndarray]:
+    """An image, and where people looked: RGB, and bool [height, width].
 
     Raises:
-      ValueError: the file cannot be read, or has no `fixLocs`.
+      ValueError: a file cannot be read, or they have different sizes.
     """
-    height, width = _locations(path).shape
-    return width, height
+    locations = _locations(example.fixations)
+    image = read_image(example.stimulus, locations.shape[::-1])
+    return image, _map(example.fixations, locations, image.size)
 
 
 def read_fixation_map(path, size: tuple[int, int]) -> np.ndarray:
@@ -155,7 +157,10 @@ def read_fixation_map(path, size: tuple[int, int]) -> np.ndarray:
     Raises:
       ValueError: the file cannot be read, has no `fixLocs`, or one of another size.
     """
-    locations = _locations(path)
+    return _map(path, _locations(path), size)
+
+
+def _map(path, locations, size):
     if locations.shape != size[::-1]:
         raise ValueError(
             f"fixLocs in {path} must have the size of its image, {size[0]} x {size[1]}."

@@ -2,7 +2,8 @@
 
 import os
 import pathlib
-from collections.abc import Iterable
+import posixpath
+from collections.abc import Iterable, Mapping
 from concurrent import futures
 from dataclasses import dataclass
 
@@ -160,6 +161,54 @@ def check_images(
             f"{annotations.file} cannot be used: {_some(problems)}"
         )
     return annotations.images
+
+
+def matched(
+    annotation_file: str | os.PathLike,
+    images: Iterable[dict],
+    files: Mapping[pathlib.Path, str],
+) -> dict[pathlib.Path, dict]:
+    """Which file is which image of an annotation file.
+
+    A file's name below its folder must be the file_name, or the end of it: folders
+    above the one that was given count, too, a file_name without folders does not stand
+    for files in any.
+
+    Args:
+      annotation_file: for messages.
+      images: of the annotation file.
+      files: names by path, as `image_files.find_named` gives them.
+
+    Returns:
+      Images by path; without files that the annotation file does not have.
+
+    Raises:
+      ValueError: there are two ways to read it.
+    """
+    by_name = {
+        posixpath.normpath(image["file_name"].replace("\\", "/")): image
+        for image in images
+    }
+    found, taken = {}, {}
+    for path, name in files.items():
+        parts = pathlib.Path(os.path.abspath(path)).parts
+        shortest = len(pathlib.PurePosixPath(name).parts)
+        ends = ("/".join(parts[-count:]) for count in range(shortest, len(parts)))
+        names = [end for end in ends if end in by_name]
+        if len(names) > 1:
+            raise ValueError(
+                f"{path} may be {' or '.join(names)} of {annotation_file}. Give the "
+                "folder below which the images are called so"
+            )
+        for end in names:
+            other = taken.setdefault(end, path)
+            if other != path:
+                raise ValueError(
+                    f"{other} and {path} may both be {end} of {annotation_file}. Give "
+                    "the folder below which the images are called so, and no other"
+                )
+            found[path] = by_name[end]
+    return found
 
 
 def as_json(
