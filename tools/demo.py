@@ -422,4 +422,4 @@ def _export(model, output, images):
 
 
 if __name__ == "__main__":
-    command_line.run(main, command_line.GOES_ON)
+    command_line.run(main)

@@ -218,4 +218,4 @@ def _confident(found):
 
 
 if __name__ == "__main__":
-    command_line.run(main, command_line.GOES_ON)
+    command_line.run(main)

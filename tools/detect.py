@@ -63,6 +63,7 @@ def main() -> None:
         "halting_bias": flags.halting_bias,
     }
     claimed = resumable.claim(flags.output, settings, "detections")
+    command_line.goes_on()
     photographs = _photographs(files, annotated)
     with claimed.records("records.jsonl") as records:
         failed = _detect(run, photographs, records, names, flags)
@@ -209,4 +210,4 @@ def _detected(run, photo, pixels, picture, names, flags):
 
 
 if __name__ == "__main__":
-    command_line.run(main, command_line.GOES_ON)
+    command_line.run(main)

@@ -210,6 +210,7 @@ def _evaluate_all(networks, source, flags):
             "batch_size": flags.batch_size,
         }
         folders.claim(flags.output, "settings.json", settings, "evaluation")
+        command_line.goes_on()
         store = flags.output / "progress.json"
         if store.exists():
             progress = json.loads(store.read_text(encoding="utf-8"))
@@ -267,4 +268,4 @@ def _draw(entries, output):
 
 
 if __name__ == "__main__":
-    command_line.run(main, command_line.GOES_ON_WITH_OUTPUT)
+    command_line.run(main)

@@ -146,6 +146,7 @@ def _rows(flags):
         }
         settings["checkpoints"] = [runs.locate(path)[1] for path in flags.model]
         resumable.claim(flags.output, settings, "evaluation")
+        command_line.goes_on()
     evaluations, names = [], []
     for number, path in enumerate(flags.model, 1):
         run = detectors.load(path)
@@ -266,4 +267,4 @@ def _extracting(extractor, halting_bias):
 
 
 if __name__ == "__main__":
-    command_line.run(main, command_line.GOES_ON_WITH_OUTPUT)
+    command_line.run(main)

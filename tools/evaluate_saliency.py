@@ -160,6 +160,7 @@ def run(flags: argparse.Namespace) -> dict:
         workers=flags.workers,
     )
     notes = []
+    command_line.goes_on()
     with experiment:
         rows = experiment.baselines()
         if len(rows) == 1:
@@ -270,4 +271,4 @@ def _text(result, output):
 
 
 if __name__ == "__main__":
-    command_line.run(main, command_line.GOES_ON)
+    command_line.run(main)

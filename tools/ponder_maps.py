@@ -71,6 +71,7 @@ def main() -> None:
         "halting_bias": flags.halting_bias,
     }
     folders.claim(flags.output, "settings.json", settings, "ponder cost maps")
+    command_line.goes_on()
     targets = {path: flags.output / name for path, name in outputs.items()}
     done, costs, failed = _compute(model, targets, flags)
     if done:
@@ -206,4 +207,4 @@ def _draw_overview(done, costs, flags):
 
 
 if __name__ == "__main__":
-    command_line.run(main, command_line.GOES_ON)
+    command_line.run(main)

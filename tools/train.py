@@ -42,7 +42,7 @@ def main() -> None:
     garden_flags.define_flags()
     flags.adopt_module_key_flags(garden_flags)  # So that --help shows them.
     flags.mark_flags_as_required(["experiment", "mode", "model_dir"])
-    app.run(lambda argv: command_line.run(lambda: _train(argv), command_line.GOES_ON))
+    app.run(lambda argv: command_line.run(lambda: _train(argv)))
 
 
 def _train(argv):
@@ -61,6 +61,7 @@ def _train(argv):
     cluster = from_environment()
     if "train" in flags.FLAGS.mode:
         _claim(flags.FLAGS.model_dir, params)
+        command_line.goes_on()
     name = params.runtime.distribution_strategy
     evaluates = cluster is not None and cluster.role == "evaluator"
     if name in strategies.OF_SEVERAL or evaluates:
@@ -88,6 +89,7 @@ def _train_with_others(cluster, params):
 
 
 def _take_part(cluster, params):
+    command_line.goes_on()
     try:
         distributed.run(cluster, params, flags.FLAGS.mode, flags.FLAGS.model_dir)
     except distributed.RestartError as error:

@@ -71,8 +71,8 @@ def find(directory) -> list[Example]:
         if not stimuli:
             raise ValueError(
                 f"The category {category} has no images "
-                f"({', '.join(image_files.SUFFIXES)}). Remove the folder, or unpack the "
-                "data set again"
+                f"({', '.join(image_files.SUFFIXES)}). Remove the folder, or unpack "
+                "the data set again"
             )
         for index, stimulus in enumerate(stimuli):
             if index and stimuli[index - 1].stem == stimulus.stem:

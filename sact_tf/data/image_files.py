@@ -249,6 +249,24 @@ def as_png_or_jpeg(path: str | os.PathLike) -> bytes:
     return tf.io.encode_png(read(path)).numpy()
 
 
+def plain(path: str | os.PathLike, size: tuple[int, int] | None = None) -> bytes:
+    """A file as readers take it who know nothing of EXIF: JPEG or PNG, upright.
+
+    The file as it is where that is so already; otherwise a PNG of the same pixels.
+
+    Args:
+      path: of the file.
+      size: as for `read`.
+
+    Raises:
+      ValueError, OSError: as `read`.
+    """
+    encoded = as_png_or_jpeg(path)
+    if decoding.orientation(encoded) == 1:
+        return encoded
+    return tf.io.encode_png(read(path, size=size)).numpy()
+
+
 @tf.function(
     input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([2], tf.int64)],
     autograph=False,

@@ -100,8 +100,8 @@ class ImageServable(tf.Module, abc.ABC):
         return {
             "images": "serving_default and explain: JPEG or PNG files, 1 to "
             f"{limits.max_batch_size} of them, of any sizes, turned upright as their "
-            "EXIF says. tensors: decoded images, RGB, all of one size. An image has at least "
-            f"{limits.min_side} pixels in both directions and at most "
+            "EXIF says. tensors: decoded images, RGB, all of one size. An image has at "
+            f"least {limits.min_side} pixels in both directions and at most "
             f"{limits.max_pixels} in all.",
             "halting_bias": "Optional. One number, or one for each image, added to "
             "every halting logit: above zero the network stops sooner, which costs "

@@ -10,6 +10,7 @@ import yaml
 from PIL import Image
 
 from sact_tf.model_garden import detectors, runs
+from tests.data import pictures
 from tests.detection import coco_files
 from tests.model_garden.test_detection_tasks import experiment
 from tests.model_garden.test_tasks import run, summaries
@@ -59,7 +60,7 @@ def test_evaluation_agrees_with_the_trainers(
     }
     assert min(row["seconds"].values()) > 0
     assert "tiny_run" in (tmp_path / "out" / "table.md").read_text()
-    # What is there is not computed again.
+    # What is there is not computed again, unless the run has gone on.
     store = next((tmp_path / "out").glob("1-*.json"))
     assert len(json.loads(store.read_text())["images"]) == 4
     monkeypatch.setattr(
@@ -113,6 +114,70 @@ def test_detect(trained, data, tmp_path, monkeypatch, capsys):
     arguments[arguments.index("--output") + 1] = tmp_path / "more"
     code, _, errors = call(monkeypatch, capsys, detect, *arguments)
     assert code == 2 and "1 of 2 images could not be used" in errors
+
+
+@pytest.fixture
+def folders_of_images(tmp_path):
+    """Images of one name in two folders, and one of a very long name; annotated."""
+    file, folder = coco_files.write(tmp_path, sizes=[(60, 80), (60, 80), (50, 40)])
+    names = ["left/000.png", "right/000.png", "猫" * 83 + ".png"]
+    content = json.loads(file.read_text())
+    for image, name in zip(content["images"], names, strict=True):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / image["file_name"]).rename(folder / name)
+        image["file_name"] = name
+    file.write_text(json.dumps(content))
+    return file, folder
+
+
+def test_images_are_known_by_their_paths(
+    trained, folders_of_images, tmp_path, monkeypatch, capsys
+):
+    file, folder = folders_of_images
+    upright = np.asarray(Image.open(folder / "left" / "000.png"))
+    (folder / "left" / "000.png").write_bytes(pictures.rotated(upright, 6))
+    output = tmp_path / "out"
+    flags = ["--model", trained, "--output", output, "--annotations", file, "--json"]
+    # Stopped at the last image: what is done is kept.
+    drawn = []
+
+    def save(figure, path, whole=detect.visualization.save):
+        if len(drawn) == 2:
+            raise KeyboardInterrupt
+        drawn.append(path.name)
+        whole(figure, path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(detect.visualization, "save", save)
+        code, _, errors = call(patched, capsys, detect, *flags, folder)
+    assert code == 130 and "The same command goes on from here" in errors
+    before = {path: path.stat().st_mtime_ns for path in output.glob("*.png")}
+    code, out, errors = call(monkeypatch, capsys, detect, *flags, folder)
+    assert code == 0 and "not in" not in errors
+    assert (
+        before.items()
+        <= {path: path.stat().st_mtime_ns for path in output.glob("*.png")}.items()
+    )
+    result = json.loads(out)
+    assert {image["file_name"]: image["id"] for image in result["images"]} == {
+        image["file_name"]: image["id"]
+        for image in json.loads(file.read_text())["images"]
+    }
+    assert len(list(output.glob("*.png"))) == 3 and len(before) == 2
+    left = next(i for i in result["images"] if i["file_name"] == "left/000.png")
+    assert (left["height"], left["width"]) == (60, 80)
+    assert json.loads((output / "images.json").read_text()) == result["images"]
+
+
+def test_images_of_another_size_than_annotated(
+    trained, folders_of_images, tmp_path, monkeypatch, capsys
+):
+    file, folder = folders_of_images
+    path = folder / "left" / "000.png"
+    Image.open(path).resize((40, 30)).save(path)
+    flags = ["--model", trained, "--output", tmp_path / "out", "--annotations", file]
+    code, _, errors = call(monkeypatch, capsys, detect, *flags, path)
+    assert code == 2 and "has 40 x 30 pixels, but the annotations say 80 x 60" in errors
 
 
 def test_messages(trained, data, tmp_path, monkeypatch, capsys):
