@@ -24,6 +24,7 @@ from official.core import train_utils
 from official.modeling import performance
 from official.vision import train
 
+from sact_tf import text_files
 from sact_tf.distribution import strategies
 from sact_tf.distribution.cluster import from_environment
 from sact_tf.model_garden import (
@@ -47,6 +48,9 @@ def main() -> None:
 
 def _train(argv):
     # Parsed here before the Garden does, to say in one sentence what is wrong with it.
+    for path in flags.FLAGS.config_file or []:
+        if os.path.isfile(path):
+            text_files.read(path)
     try:
         params = train_utils.parse_configuration(flags.FLAGS, print_return=False)
     except tf.errors.NotFoundError as error:
@@ -61,7 +65,6 @@ def _train(argv):
     cluster = from_environment()
     if "train" in flags.FLAGS.mode:
         _claim(flags.FLAGS.model_dir, params)
-        command_line.goes_on()
     name = params.runtime.distribution_strategy
     evaluates = cluster is not None and cluster.role == "evaluator"
     if name in strategies.OF_SEVERAL or evaluates:
@@ -89,7 +92,6 @@ def _train_with_others(cluster, params):
 
 
 def _take_part(cluster, params):
-    command_line.goes_on()
     try:
         distributed.run(cluster, params, flags.FLAGS.mode, flags.FLAGS.model_dir)
     except distributed.RestartError as error:
