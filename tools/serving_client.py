@@ -102,7 +102,7 @@ def _ask(paths, flags):
         for start in range(0, len(paths), flags.batch_size):
             batch = paths[start : start + flags.batch_size]
             inputs = {
-                "images": [image_files.as_png_or_jpeg(path) for path in batch],
+                "images": [_sent(path) for path in batch],
                 "halting_bias": flags.halting_bias,
             }
             answer = client.predict(signature, inputs)
@@ -112,6 +112,13 @@ def _ask(paths, flags):
             ]
             progress.update(len(batch))
     return answers
+
+
+def _sent(path):
+    try:
+        return image_files.as_png_or_jpeg(path)
+    except image_files.UnknownFormatError:
+        return path.read_bytes()  # The server says which one it is.
 
 
 def _title(answer, score):

@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sact_tf import resumable
-from sact_tf.data import cat2000
+from sact_tf.data import cat2000, image_files
 from sact_tf.evaluation import report, saliency
 
 
@@ -138,7 +138,7 @@ class Experiment:
 
     def folder(self, name: str) -> pathlib.Path:
         """The folder of a network's results."""
-        return self._directory / name
+        return self._directory / image_files.short_name(name)
 
     def baselines(self) -> list[Row]:
         """The centre map and, if observers were exported, one human being."""

@@ -60,7 +60,7 @@ def test_evaluation_agrees_with_the_trainers(
     }
     assert min(row["seconds"].values()) > 0
     assert "tiny_run" in (tmp_path / "out" / "table.md").read_text()
-    # What is there is not computed again, unless the run has gone on.
+    # What is there is not computed again.
     store = next((tmp_path / "out").glob("1-*.json"))
     assert len(json.loads(store.read_text())["images"]) == 4
     monkeypatch.setattr(
@@ -70,6 +70,32 @@ def test_evaluation_agrees_with_the_trainers(
         monkeypatch, capsys, evaluate_detection, *arguments, "--time_images", 1
     )
     assert json.loads(again[1])["rows"][0]["metrics"] == row["metrics"]
+
+
+def test_an_interrupted_evaluation_goes_on(trained, tmp_path, monkeypatch, capsys):
+    flags = ["--model", trained, "--output", tmp_path / "out", "--time_images", 0]
+    evaluation, seen = evaluate_detection.detection.Evaluation, []
+
+    def add(self, *arguments, whole=evaluation.add, **options):
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        seen.append(arguments)
+        whole(self, *arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluation, "add", add)
+        code, _, errors = call(patched, capsys, evaluate_detection, *flags)
+        assert code == 130 and "goes on from here" in errors
+        # Without a folder nothing is kept, and nothing else is said.
+        code, _, errors = call(patched, capsys, evaluate_detection, *flags[:2])
+        assert code == 130 and "goes on from here" not in errors
+    (store,) = (tmp_path / "out").glob("1-*.json")
+    assert len(json.loads(store.read_text())["images"]) == 2
+    settings = tmp_path / "out" / "settings.json"
+    content = json.loads(settings.read_text())
+    settings.write_text(json.dumps({**content, "checkpoints": ["an earlier one"]}))
+    code, _, errors = call(monkeypatch, capsys, evaluate_detection, *flags)
+    assert code == 2 and "with other settings (checkpoints)" in errors
 
 
 def test_costs_of_plain_extractors(data, monkeypatch, capsys):
