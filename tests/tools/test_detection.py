@@ -74,23 +74,34 @@ def test_evaluation_agrees_with_the_trainers(
 
 def test_an_interrupted_evaluation_goes_on(trained, tmp_path, monkeypatch, capsys):
     flags = ["--model", trained, "--output", tmp_path / "out", "--time_images", 0]
-    evaluation, seen = evaluate_detection.detection.Evaluation, []
 
-    def add(self, *arguments, whole=evaluation.add, **options):
-        if len(seen) == 2:
-            raise KeyboardInterrupt
-        seen.append(arguments)
-        whole(self, *arguments, **options)
+    class Interrupted:
+        """Counts two images, without detecting anything."""
+
+        def __init__(self, state):
+            self.images = list(state["images"]) if state else []
+
+        @property
+        def num_images(self):
+            return len(self.images)
+
+        def state(self):
+            return {"images": list(self.images)}
+
+        def detect(self, *_, **__):
+            if len(self.images) == 2:
+                raise KeyboardInterrupt
+            self.images.append(len(self.images))
 
     with monkeypatch.context() as patched:
-        patched.setattr(evaluation, "add", add)
+        patched.setattr(evaluate_detection.detection, "Evaluation", Interrupted)
         code, _, errors = call(patched, capsys, evaluate_detection, *flags)
         assert code == 130 and "goes on from here" in errors
         # Without a folder nothing is kept, and nothing else is said.
         code, _, errors = call(patched, capsys, evaluate_detection, *flags[:2])
         assert code == 130 and "goes on from here" not in errors
     (store,) = (tmp_path / "out").glob("1-*.json")
-    assert len(json.loads(store.read_text())["images"]) == 2
+    assert json.loads(store.read_text()) == {"images": [0, 1]}
     settings = tmp_path / "out" / "settings.json"
     content = json.loads(settings.read_text())
     settings.write_text(json.dumps({**content, "checkpoints": ["an earlier one"]}))
