@@ -1,12 +1,14 @@
 r"""A COCO annotation file and its folder of images as TFRecords.
 
 Checks the annotations and every image first, and says what is wrong; then the Model
-Garden's own script writes the records. For `task.train_data.input_path`:
+Garden's own script writes the records. Images that are stored rotated, or are neither
+JPEG nor PNG, become upright PNGs. For `task.train_data.input_path`:
 
     python -m tools.coco_to_tfrecord --annotations instances_train2017.json \
         --images train2017 --output records/train --shards 64
 """
 
+import hashlib
 import json
 import pathlib
 import shutil
@@ -17,7 +19,7 @@ from official.vision.data import tfrecord_lib
 from tqdm import tqdm
 
 from sact_tf.checkpoints.files import refuse_existing
-from sact_tf.data import coco
+from sact_tf.data import coco, image_files
 from tools import command_line
 
 
@@ -82,13 +84,31 @@ def _write(annotations, output, shards):
         tfrecord_lib.write_tf_record_dataset(
             str(pathlib.Path(folder) / output.name),
             examples,
-            garden.create_tf_example,
+            lambda image, *rest: _example(annotations, image, *rest),
             shards,
             multiple_processes=0,
         )
         for name in names:
             shutil.move(pathlib.Path(folder) / name, output.parent / name)
     return [str(output.parent / name) for name in names]
+
+
+def _example(annotations, image, *rest):
+    """The Garden's example, with a file that all readers of records take alike."""
+    example, skipped = garden.create_tf_example(image, *rest)
+    path = annotations.path(image)
+    size = image["height"], image["width"]
+    encoded = image_files.plain(path, size)
+    features = example.features.feature
+    if [encoded] != list(features["image/encoded"].bytes_list.value):
+        digest = hashlib.sha256(encoded).hexdigest().encode()
+        for key, value in (
+            ("image/encoded", encoded),
+            ("image/format", b"png"),
+            ("image/key/sha256", digest),
+        ):
+            features[key].bytes_list.value[:] = [value]
+    return example, skipped
 
 
 if __name__ == "__main__":

@@ -10,6 +10,9 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+#: Whether the tool that runs goes on where it is interrupted: not empty then.
+_kept: list[bool] = []
+
 
 def parser(name: str, description: str) -> argparse.ArgumentParser:
     """A parser for `python -m tools.<name>` that shows the description as written."""
@@ -48,6 +51,7 @@ def run_demo(
         "--json", action="store_true", help="print the result as JSON"
     )
     flags = flags_of.parse_args()
+    goes_on()
     # With --json, standard output is for machines, and progress goes elsewhere.
     with contextlib.redirect_stdout(sys.stderr if flags.json else sys.stdout):
         result = demo(flags.output, flags.quick)
@@ -55,15 +59,22 @@ def run_demo(
         print(json.dumps(result, indent=1))
 
 
+def goes_on() -> None:
+    """Declares that the same command goes on, should it be interrupted from now on."""
+    _kept.append(True)
+
+
 def run(main: Callable[[], None]) -> None:
     """Runs a tool; what is wrong with its input ends it with one line, not a traceback.
 
     Exit codes: 2 for bad input, 130 when interrupted.
     """
+    _kept.clear()
     try:
         main()
     except KeyboardInterrupt:
-        print("\nInterrupted. The same command goes on from here.", file=sys.stderr)
+        advice = " The same command goes on from here." if _kept else ""
+        print(f"\nInterrupted.{advice}", file=sys.stderr)
         sys.exit(130)
     except (ValueError, OSError, RuntimeError, tf.errors.OpError) as error:
         text = str(error)

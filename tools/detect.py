@@ -2,21 +2,24 @@ r"""Detects objects in photographs, and shows where the detector computed (figur
 
 For every image a picture, the detections beside the ponder cost map of the feature
 extractor; for all of them detections.json, in COCO's format of results, and
-images.json, which says which image has which id, what it cost, and its size.
+images.json, which says which image has which id, what it cost, and its size. Stopped,
+the same command goes on. An image is known by its path below the folder that is given.
 
     python -m tools.detect --model runs/sact --output detections \
         --annotations instances_val2017.json photographs/ 'more/*.jpg'
 """
 
 import json
+import os
 import pathlib
 import sys
+from dataclasses import dataclass
 
 import numpy as np
 from tqdm import tqdm
 
-from sact_tf import folders, visualization
-from sact_tf.data import coco, image_files, preprocessing
+from sact_tf import resumable, visualization
+from sact_tf.data import coco, coco_json, image_files, preprocessing
 from sact_tf.model_garden import detection_configs, detectors
 from tools import command_line
 
@@ -49,21 +52,28 @@ def main() -> None:
         "--json", action="store_true", help="print the detections as JSON"
     )
     flags = parser.parse_args()
-    paths = image_files.find(flags.images)
-    names, ids = _annotations(flags.annotations)
+    files = image_files.find_named(flags.images)
+    names, annotated = _annotations(flags.annotations, files)
     run = detectors.load(flags.model)
     settings = {
         "model": run.checkpoint,
-        "images": [str(path.resolve()) for path in paths],
+        "images": [str(path.resolve()) for path in files],
         "annotations": flags.annotations,
         "score": flags.score,
         "halting_bias": flags.halting_bias,
     }
-    folders.claim(flags.output, "settings.json", settings, "detections")
-    images, entries, failed = _detect(run, paths, names, ids, flags)
-    folders.write_json(flags.output / "images.json", images)
-    folders.write_json(flags.output / "detections.json", entries)
+    claimed = resumable.claim(flags.output, settings, "detections")
+    command_line.goes_on()
+    photographs = _photographs(files, annotated)
+    with claimed.records("records.jsonl") as records:
+        failed = _detect(run, photographs, records, names, flags)
+    done = [records[photo.key] for photo in photographs if photo.path not in failed]
+    images = [record["image"] for record in done]
+    entries = [entry for record in done for entry in record["detections"]]
+    claimed.write("images.json", images)
+    claimed.write("detections.json", entries)
     if flags.json:
+        failed = list(map(str, failed))
         print(
             json.dumps(
                 {"images": images, "detections": entries, "failed": failed}, indent=1
@@ -73,76 +83,130 @@ def main() -> None:
         print(f"{flags.output}/: pictures of {len(images)} images, detections.json.")
     if failed:
         raise ValueError(
-            f"{len(failed)} of {len(paths)} images could not be used, see above"
+            f"{len(failed)} of {len(files)} images could not be used, see above"
         )
 
 
-def _annotations(path):
-    """Names of categories, and ids of images by file name."""
-    if not path:
-        return {}, {}
-    try:
-        content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-        names = {int(c["id"]): str(c["name"]) for c in content["categories"]}
-        ids = {image["file_name"]: int(image["id"]) for image in content["images"]}
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path} is no COCO JSON with categories and images. ({error})"
-        ) from error
-    return names, ids
+@dataclass(frozen=True)
+class _Photograph:
+    """A file, and what is known of it before it is read.
+
+    Attributes:
+      path: of the file.
+      name: that of the annotations, or its path below the folder that was given.
+      id: that of the annotations, or one that nothing else has.
+      size: height and width, if there are annotations of it.
+      output: name of its picture, without ending.
+    """
+
+    path: pathlib.Path
+    name: str
+    id: int
+    size: tuple[int, int] | None
+    output: str
+
+    @property
+    def key(self) -> str:
+        """Tells it from all others, in records."""
+        return os.path.abspath(self.path)
 
 
-def _detect(run, paths, names, ids, flags):
-    data = run.task.validation_data
-    if not isinstance(data, detection_configs.DetectionData):
-        data = None  # Digit scenes are taken as they are.
-    images, entries, failed = [], [], []
-    fresh = max(ids.values(), default=0)
-    for path in tqdm(paths, desc="detecting", unit="image"):
+def _annotations(file, files):
+    """Names of categories, images of the annotations by path, and the highest id."""
+    if not file:
+        return {}, ({}, 0)
+    content = coco_json.read(file, ("categories", "images"))
+    images = coco.matched(file, content["images"], files)
+    if len(images) < len(files):
+        others = [name for path, name in files.items() if path not in images]
+        tqdm.write(
+            f"{len(others)} of {len(files)} images are not in {file} and get ids of "
+            f"their own, for instance {others[0]}",
+            sys.stderr,
+        )
+    highest = max((image["id"] for image in content["images"]), default=0)
+    return coco_json.category_names(content), (images, max(highest, 0))
+
+
+def _photographs(files, annotated):
+    images, highest = annotated
+    outputs = image_files.output_names(files)
+    found = []
+    for number, (path, name) in enumerate(files.items(), highest + 1):
+        image = images.get(path)
+        if image:
+            name, number = image["file_name"], image["id"]
+        size = (image["height"], image["width"]) if image else None
+        output = f"{number:06d}_{outputs[path]}"
+        found.append(_Photograph(path, name, number, size, output))
+    return found
+
+
+def _detect(run, photographs, records, names, flags):
+    """Draws and records what has no record yet; gives paths that cannot be used."""
+    failed = []
+    for photo in tqdm(photographs, desc="detecting", unit="image"):
+        picture = flags.output / f"{photo.output}.png"
+        if photo.key in records and picture.exists():
+            continue
         try:
-            pixels = image_files.read(path)
+            pixels = _read(photo)
         except (ValueError, OSError) as error:
             tqdm.write(f"skipped: {error}", sys.stderr)
-            failed.append(str(path))
+            failed.append(photo.path)
             continue
-        fresh += 1
-        if data is None:
-            seen = preprocessing.normalize(pixels, "imagenet").numpy()
-        else:
-            seen = preprocessing.detection(
-                pixels, data.shorter_side, data.longer_side
-            ).numpy()
-        found = run.built.detector.detect(
-            seen[np.newaxis], halting_bias=flags.halting_bias
+        record = _detected(run, photo, pixels, picture, names, flags)
+        records.add(photo.key, record)
+    return failed
+
+
+def _read(photo):
+    pixels = image_files.read(photo.path, size=photo.size)
+    if photo.size and pixels.shape[:2] != photo.size:
+        there, said = pixels.shape[1::-1], photo.size[::-1]
+        raise ValueError(
+            f"{photo.path} has {there[0]} x {there[1]} pixels, but the annotations say "
+            f"{said[0]} x {said[1]}"
         )
-        count = int(found["count"][0])
-        detections = {
-            name: found[name][0, :count].numpy()
-            for name in ("boxes", "scores", "classes")
-        }
-        record = found["record"]
-        image = {
-            "id": ids.get(path.name, fresh),
-            "file_name": str(path),
-            "height": pixels.shape[0],
-            "width": pixels.shape[1],
-            "ponder_cost": float(record["ponder_cost"][0]),
-            "flops": int(record["flops"][0]),
-        }
-        images.append(image)
-        scale = np.array(seen.shape[:2]) / pixels.shape[:2]
-        original = {**detections, "boxes": detections["boxes"] / np.tile(scale, 2)}
-        entries += coco.as_json([image], [original])
-        confident = detections["scores"] >= flags.score
-        figure = visualization.detections(
-            [seen],
-            [{name: values[confident] for name, values in detections.items()}],
-            [record["ponder_cost_map"][0, ..., 0].numpy()],
-            names,
-        )
-        target = flags.output / f"{image['id']:06d}_{path.stem}.png"
-        visualization.save(figure, target)
-    return images, entries, failed
+    return pixels
+
+
+def _detected(run, photo, pixels, picture, names, flags):
+    """Detects, draws the picture, and gives the record."""
+    data = run.task.validation_data
+    if isinstance(data, detection_configs.DetectionData):
+        seen = preprocessing.detection(
+            pixels, data.shorter_side, data.longer_side
+        ).numpy()
+    else:  # Digit scenes are taken as they are.
+        seen = preprocessing.normalize(pixels, "imagenet").numpy()
+    found = run.built.detector.detect(seen[np.newaxis], halting_bias=flags.halting_bias)
+    count = int(found["count"][0])
+    detections = {
+        name: found[name][0, :count].numpy() for name in ("boxes", "scores", "classes")
+    }
+    record = found["record"]
+    image = {
+        "id": photo.id,
+        "file_name": photo.name,
+        "path": str(photo.path),
+        "height": pixels.shape[0],
+        "width": pixels.shape[1],
+        "picture": picture.name,
+        "ponder_cost": float(record["ponder_cost"][0]),
+        "flops": int(record["flops"][0]),
+    }
+    scale = np.array(seen.shape[:2]) / pixels.shape[:2]
+    original = {**detections, "boxes": detections["boxes"] / np.tile(scale, 2)}
+    confident = detections["scores"] >= flags.score
+    figure = visualization.detections(
+        [seen],
+        [{name: values[confident] for name, values in detections.items()}],
+        [record["ponder_cost_map"][0, ..., 0].numpy()],
+        names,
+    )
+    visualization.save(figure, picture)
+    return {"image": image, "detections": coco.as_json([image], [original])}
 
 
 if __name__ == "__main__":

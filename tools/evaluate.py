@@ -18,7 +18,7 @@ import time
 
 from tqdm import tqdm
 
-from sact_tf import folders, visualization
+from sact_tf import folders, text_files, visualization
 from sact_tf.checkpoints import files
 from sact_tf.data import digit_scenes, preprocessing, sources
 from sact_tf.evaluation import report
@@ -91,6 +91,14 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--split", help="of the data set (default: test for cifar10, else validation)"
     )
+    parser.add_argument(
+        "--classes",
+        nargs="+",
+        metavar="NAME",
+        help="of the folder of images: folders in the order of the network's classes, "
+        "or a text file with one on each line (default: all folders, in alphabetical "
+        "order)",
+    )
     parser.add_argument("--num_images", type=int, help="only the first so many images")
     parser.add_argument("--batch_size", type=int, default=50)
 
@@ -106,7 +114,14 @@ def open_data(flags: argparse.Namespace) -> sources.Source:
         flags.data_dir,
         split=flags.split,
         num_images=flags.num_images,
+        classes=_classes(flags.classes),
     )
+
+
+def _classes(names):
+    if names and len(names) == 1 and pathlib.Path(names[0]).is_file():
+        return text_files.lines(names[0])
+    return names
 
 
 def default_image_size(dataset: str, family: str) -> int:
@@ -188,11 +203,14 @@ def _evaluate_all(networks, source, flags):
         settings = {
             "networks": fingerprints,
             "data": [source.name, flags.data_dir, flags.num_images],
+            "images": source.num_images,
+            "classes": _classes(flags.classes),
             "image_size": [size for *_, size in plan],
             "halting_bias": flags.halting_bias,
             "batch_size": flags.batch_size,
         }
         folders.claim(flags.output, "settings.json", settings, "evaluation")
+        command_line.goes_on()
         store = flags.output / "progress.json"
         if store.exists():
             progress = json.loads(store.read_text(encoding="utf-8"))

@@ -12,6 +12,7 @@ ResNet-50 and ResNet-101 cost on these images.
     python -m tools.evaluate_detection --model runs/plain runs/sact --output evaluation
 """
 
+import contextlib
 import json
 import pathlib
 import sys
@@ -22,11 +23,11 @@ import tensorflow as tf
 from tqdm import tqdm
 
 import sact_tf
-from sact_tf import folders
-from sact_tf.data import coco
+from sact_tf import folders, resumable
+from sact_tf.data import coco, image_files
 from sact_tf.detection import costs
 from sact_tf.evaluation import detection
-from sact_tf.model_garden import detection_configs, detectors
+from sact_tf.model_garden import detection_configs, detectors, runs
 from sact_tf.model_garden.backbones import SACTResNetBackbone
 from sact_tf.models.imagenet import FAMILY
 from tools import command_line
@@ -143,12 +144,14 @@ def _rows(flags):
             for key, value in vars(flags).items()
             if key not in ("output", "json")
         }
-        folders.claim(flags.output, "settings.json", settings, "evaluation")
+        settings["checkpoints"] = [runs.locate(path)[1] for path in flags.model]
+        resumable.claim(flags.output, settings, "evaluation")
+        command_line.goes_on()
     evaluations, names = [], []
     for number, path in enumerate(flags.model, 1):
         run = detectors.load(path)
         names.append(pathlib.Path(run.folder).resolve().name)
-        store = flags.output and flags.output / f"{number}-{names[-1]}.json"
+        store = f"{number}-{image_files.short_name(names[-1])}.json"
         evaluations.append(_evaluate(run, names[-1], store, flags))
     seconds = _time(flags) if flags.time_images else [{}] * len(names)
     return [
@@ -175,13 +178,11 @@ def _batches(run, flags):
 
 
 def _evaluate(run, name, store, flags):
-    state = None
-    if store and store.exists():
-        state = json.loads(store.read_text(encoding="utf-8"))
-    evaluation = detection.Evaluation(state)
+    kept = flags.output and resumable.Run(flags.output)
+    evaluation = detection.Evaluation(kept.read(store) if kept else None)
+    saving = kept.saving(store, _SAVE_EVERY) if kept else None
     detector = run.built.detector
     units = flags.reference_units or run.task.reference_units
-    saved = time.monotonic()
     batches = _batches(run, flags).skip(evaluation.num_images)
     bar = tqdm(
         batches,
@@ -191,19 +192,17 @@ def _evaluate(run, name, store, flags):
         total=flags.num_images,
         leave=False,
     )
-    for images, labels in bar:
-        evaluation.detect(
-            detector,
-            images,
-            labels,
-            reference_units=units,
-            halting_bias=flags.halting_bias,
-        )
-        if store and time.monotonic() - saved > _SAVE_EVERY:
-            folders.write_json(store, evaluation.state())
-            saved = time.monotonic()
-    if store:
-        folders.write_json(store, evaluation.state())
+    with saving or contextlib.nullcontext():
+        for images, labels in bar:
+            evaluation.detect(
+                detector,
+                images,
+                labels,
+                reference_units=units,
+                halting_bias=flags.halting_bias,
+            )
+            if saving:
+                saving.offer(evaluation.state())
     return evaluation
 
 

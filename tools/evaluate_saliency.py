@@ -160,6 +160,7 @@ def run(flags: argparse.Namespace) -> dict:
         workers=flags.workers,
     )
     notes = []
+    command_line.goes_on()
     with experiment:
         rows = experiment.baselines()
         if len(rows) == 1:

@@ -21,6 +21,7 @@ import pathlib
 
 import tensorflow as tf
 
+from sact_tf import text_files
 from sact_tf.checkpoints import authors, files
 from sact_tf.data import coco, preprocessing
 from sact_tf.models.resnet import FAMILIES, ResNet
@@ -169,7 +170,7 @@ def _classifier(flags):
         crop = flags.preprocessing == "central_crop"
     labels = None
     if flags.labels:
-        labels = flags.labels.read_text(encoding="utf-8").splitlines()
+        labels = text_files.lines(flags.labels)
     return classification.Classifier(
         network,
         image_size if flags.image_size is None else flags.image_size,
@@ -196,10 +197,10 @@ def _detector(flags, run):
         there = os.path.exists(data.annotation_file)
         annotations = pathlib.Path(data.annotation_file) if there else None
     labels = None
-    if annotations and annotations.suffix == ".json":
+    if annotations and annotations.suffix.lower() == ".json":
         labels = coco.class_names(annotations, count)
     elif annotations:
-        labels = annotations.read_text(encoding="utf-8").splitlines()
+        labels = text_files.lines(annotations)
     elif scenes and count == len(_DIGITS):
         labels = _DIGITS
     return detection.Detector(

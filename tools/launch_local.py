@@ -44,6 +44,7 @@ _SECONDS_TO_END = 5.0
 def main() -> None:
     """Parses the flags and looks after the processes until all have ended."""
     arguments = _arguments()
+    command_line.goes_on()
     started = time.monotonic()
     before = signal.signal(signal.SIGTERM, _end)
     try:

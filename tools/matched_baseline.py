@@ -16,6 +16,7 @@ import pathlib
 
 import tensorflow as tf
 
+from sact_tf import text_files
 from sact_tf.checkpoints import files
 from sact_tf.checkpoints.transfer import initialize_from
 from sact_tf.evaluation import baselines, report
@@ -117,7 +118,7 @@ def _measure(model, flags):
 def _read(model, flags):
     """The same from a file of results."""
     try:
-        entries = json.loads(flags.results.read_text(encoding="utf-8"))["rows"]
+        entries = text_files.json(flags.results)["rows"]
         entries = [
             entry
             for entry in entries

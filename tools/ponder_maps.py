@@ -56,7 +56,8 @@ def main() -> None:
         raise ValueError(
             f"--longer_side must be zero or more. Received: {flags.longer_side}"
         )
-    paths = image_files.find(flags.images)
+    names = image_files.find_named(flags.images)
+    outputs = image_files.output_names(names, taken=["overview"])
     model = files.load(flags.model)
     if model.adaptivity == "none":
         raise ValueError(
@@ -65,12 +66,13 @@ def main() -> None:
         )
     settings = {
         "network": files.fingerprint(model),
-        "images": [str(path.resolve()) for path in paths],
+        "images": {outputs[path]: str(path.resolve()) for path in names},
         "longer_side": flags.longer_side,
         "halting_bias": flags.halting_bias,
     }
     folders.claim(flags.output, "settings.json", settings, "ponder cost maps")
-    targets = _targets(paths, flags.output)
+    command_line.goes_on()
+    targets = {path: flags.output / name for path, name in outputs.items()}
     done, costs, failed = _compute(model, targets, flags)
     if done:
         _draw(done, flags)
@@ -82,20 +84,8 @@ def main() -> None:
         print(f"{flags.output}/: pictures of {len(done)} images, overview.png.")
     if failed:
         raise ValueError(
-            f"{len(failed)} of {len(paths)} images could not be used, see above"
+            f"{len(failed)} of {len(names)} images could not be used, see above"
         )
-
-
-def _targets(paths, output):
-    """Output files without their ending, by image: its name, made unique."""
-    targets, taken = {}, {"overview"}
-    for path in paths:
-        names = [path.stem, f"{path.resolve().parent.name}_{path.stem}"]
-        names += [f"{path.stem}-{number}" for number in range(2, len(paths) + 2)]
-        name = next(name for name in names if name not in taken)
-        taken.add(name)
-        targets[path] = output / name
-    return targets
 
 
 def _compute(model, targets, flags):

@@ -7,7 +7,6 @@ python -m tools.serving_client --server localhost:8500 --model sact cat.jpg \
         --explain --output drawn
 """
 
-import io
 import json
 import pathlib
 
@@ -30,7 +29,7 @@ def main() -> None:
     parser.add_argument(
         "images",
         nargs="+",
-        help="JPEG and PNG files, folders (searched), or glob patterns",
+        help="image files, folders (searched), or glob patterns",
     )
     parser.add_argument("--server", required=True, metavar="HOST:PORT")
     parser.add_argument("--rest", action="store_true", help="REST instead of gRPC")
@@ -72,12 +71,13 @@ def main() -> None:
         raise ValueError(
             f"--batch_size must be at least 1. Received: {flags.batch_size}"
         )
-    paths = image_files.find(flags.images)
+    names = image_files.find_named(flags.images)
+    paths = list(names)
     if flags.output:
         refuse_existing(flags.output)
     answers = _ask(paths, flags)
     if flags.output:
-        _draw(paths, answers, flags.score, flags.output)
+        _draw(names, answers, flags.score, flags.output)
     if flags.json:
         print(json.dumps([_for_machines(answer) for answer in answers], indent=1))
         return
@@ -102,7 +102,7 @@ def _ask(paths, flags):
         for start in range(0, len(paths), flags.batch_size):
             batch = paths[start : start + flags.batch_size]
             inputs = {
-                "images": [path.read_bytes() for path in batch],
+                "images": [_sent(path) for path in batch],
                 "halting_bias": flags.halting_bias,
             }
             answer = client.predict(signature, inputs)
@@ -112,6 +112,13 @@ def _ask(paths, flags):
             ]
             progress.update(len(batch))
     return answers
+
+
+def _sent(path):
+    try:
+        return image_files.as_png_or_jpeg(path)
+    except image_files.UnknownFormatError:
+        return path.read_bytes()  # The server says which one it is.
 
 
 def _title(answer, score):
@@ -141,14 +148,15 @@ def _for_machines(answer):
     }
 
 
-def _draw(paths, answers, score, output):
+def _draw(names, answers, score, output):
     output.mkdir(parents=True)
-    for number, (path, answer) in enumerate(zip(paths, answers, strict=True)):
+    outputs = image_files.output_names(names).items()
+    for number, ((path, name), answer) in enumerate(zip(outputs, answers, strict=True)):
         if "boxes" in answer:
             figure = _detections(path, _confident(answer, score))
         else:
             figure = _classification(path, answer)
-        visualization.save(figure, output / f"{number:04d}_{path.stem}.png")
+        visualization.save(figure, output / f"{number:04d}_{name}.png")
 
 
 def _detections(path, answer):
@@ -179,13 +187,11 @@ def _classification(path, answer):
 
 def _pixels(path, region=(0.0, 0.0, 1.0, 1.0), shape=None):
     """A part of the image, in [-1, 1]; at a size of its own if none is given."""
-    # As the server decodes it: rotations stored beside the pixels are not applied.
-    with Image.open(io.BytesIO(path.read_bytes())) as image:
-        width, height = image.size
-        ymin, xmin, ymax, xmax = map(float, region)
-        box = (xmin * width, ymin * height, xmax * width, ymax * height)
-        size = shape[::-1] if shape else image.size
-        pixels = image.convert("RGB").resize(size, box=box)
+    image = Image.fromarray(image_files.read(path))
+    width, height = image.size
+    ymin, xmin, ymax, xmax = map(float, region)
+    box = (xmin * width, ymin * height, xmax * width, ymax * height)
+    pixels = image.resize(shape[::-1] if shape else image.size, box=box)
     return np.asarray(pixels) / np.float32(127.5) - 1
 
 

@@ -67,7 +67,9 @@ def main() -> None:
         raise ValueError("--requests and --clients must be at least 1")
     if not 1 <= flags.rounds <= flags.requests:
         raise ValueError("--rounds must be at least 1 and not above --requests")
-    files = [path.read_bytes() for path in image_files.find(flags.images)]
+    files = [
+        image_files.as_png_or_jpeg(path) for path in image_files.find(flags.images)
+    ]
     rows = [row for count in flags.clients for row in _rows(count, files, flags)]
     if flags.json:
         print(json.dumps(rows, indent=1))

@@ -24,6 +24,7 @@ from official.core import train_utils
 from official.modeling import performance
 from official.vision import train
 
+from sact_tf import text_files
 from sact_tf.checkpoints import patterns
 from sact_tf.distribution import strategies
 from sact_tf.distribution.cluster import from_environment
@@ -64,6 +65,9 @@ def _interruptible(train_or_evaluate, *arguments):
 
 def _train(argv):
     # Parsed here before the Garden does, to say in one sentence what is wrong with it.
+    for path in flags.FLAGS.config_file or []:
+        if os.path.isfile(path):
+            text_files.read(path)
     try:
         params = train_utils.parse_configuration(flags.FLAGS, print_return=False)
     except tf.errors.NotFoundError as error:

@@ -3,6 +3,7 @@
 from sact_tf.data import (
     augmentation,
     cat2000,
+    decoding,
     digit_scenes,
     image_files,
     preprocessing,
@@ -12,6 +13,7 @@ from sact_tf.data import (
 __all__ = [
     "augmentation",
     "cat2000",
+    "decoding",
     "digit_scenes",
     "image_files",
     "preprocessing",

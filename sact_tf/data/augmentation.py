@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from sact_tf.data import decoding
+
 _CIFAR_SIZE = 32
 _CIFAR_MARGIN = 2
 
@@ -32,9 +34,9 @@ def imagenet(
     hue are changed, in one of two orders.
 
     Args:
-      encoded: string scalar, a JPEG, PNG, GIF or BMP file.
+      encoded: string scalar, a file that `decoding.decode` takes.
       boxes: float32 [N, 4] of objects, as [ymin, xmin, ymax, xmax] in shares of the
-        image's sides; N may be zero.
+        upright image's sides; N may be zero.
       size: S, side of the result.
       seed: int32 [2].
 
@@ -42,12 +44,12 @@ def imagenet(
       float32 [S, S, 3] in [-1, 1].
     """
     crop_seed, method_seed, flip_seed, colour_seed = _split(seed, 4)
-    jpeg = tf.io.is_jpeg(encoded)
+    as_it_is = tf.io.is_jpeg(encoded) & (decoding.orientation(encoded) == 1)
     # Only the crop of a JPEG is decoded: most of the time of this function otherwise.
     image = tf.cond(
-        jpeg,
+        as_it_is,
         lambda: _decode_crop(encoded, boxes, crop_seed),
-        lambda: _crop(_decode(encoded), boxes, crop_seed),
+        lambda: _crop(decoding.decode(encoded), boxes, crop_seed),
     )
     image = tf.image.convert_image_dtype(image, tf.float32)
     method = tf.random.stateless_uniform(
@@ -118,10 +120,6 @@ def sample_crop(
     )
     channels = shape[2:]
     return begin, tf.concat([size[:2], channels], axis=0)
-
-
-def _decode(encoded):
-    return tf.io.decode_image(encoded, channels=3, expand_animations=False)
 
 
 def _decode_crop(encoded, boxes, seed):

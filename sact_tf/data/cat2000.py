@@ -19,9 +19,9 @@ import numpy as np
 import scipy.io
 from PIL import Image
 
-TUNE, VALIDATION = "tune", "validation"
+from sact_tf.data import image_files
 
-_SUFFIXES = (".jpg", ".jpeg", ".png")
+TUNE, VALIDATION = "tune", "validation"
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,23 @@ def find(directory) -> list[Example]:
     examples = []
     for category in _folders(root / "Stimuli"):
         stimuli = sorted(
-            path for path in category.iterdir() if path.suffix.lower() in _SUFFIXES
+            path
+            for path in category.iterdir()
+            if path.suffix.lower() in image_files.SUFFIXES
+            and not image_files.is_hidden(path.name)
         )
         if not stimuli:
             raise ValueError(
-                f"The category {category} has no images ({', '.join(_SUFFIXES)}). "
-                "Remove the folder, or unpack the data set again"
+                f"The category {category} has no images "
+                f"({', '.join(image_files.SUFFIXES)}). Remove the folder, or unpack "
+                "the data set again"
             )
         for index, stimulus in enumerate(stimuli):
+            if index and stimuli[index - 1].stem == stimulus.stem:
+                raise ValueError(
+                    f"{stimuli[index - 1]} and {stimulus} have the same name: whose "
+                    "are the fixations? Keep one of them"
+                )
             fixations = root / "FIXATIONLOCS" / category.name / f"{stimulus.stem}.mat"
             if not fixations.is_file():
                 raise ValueError(
@@ -83,7 +92,7 @@ def find(directory) -> list[Example]:
                     half=TUNE if index < len(stimuli) // 2 else VALIDATION,
                     stimulus=stimulus,
                     fixations=fixations,
-                    observers=tuple(sorted(observers.glob("*.mat"))),
+                    observers=tuple(sorted(observers.glob("[!.]*.mat"))),
                 )
             )
     if not examples:
@@ -91,16 +100,19 @@ def find(directory) -> list[Example]:
     return examples
 
 
-def read_image(path) -> Image.Image:
-    """Reads an image as RGB.
+def read_image(path, size: tuple[int, int] | None = None) -> Image.Image:
+    """Reads an image as RGB, upright.
+
+    Args:
+      path: of the image.
+      size: (width, height) of the fixations; see `decoding.upright`.
 
     Raises:
       ValueError: it cannot be read.
     """
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        return Image.fromarray(image_files.read(path, size=size and size[::-1]))
+    except (OSError, ValueError) as error:
         raise ValueError(f"Cannot read the image {path}: {error}") from error
 
 
@@ -121,6 +133,17 @@ def for_network(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(pixels, np.float32) / 127.5 - 1.0
 
 
+def read(example: Example) -> tuple[Image.Image, np.ndarray]:
+    """An image, and where people looked: RGB, and bool [height, width].
+
+    Raises:
+      ValueError: a file cannot be read, or they have different sizes.
+    """
+    locations = _locations(example.fixations)
+    image = read_image(example.stimulus, locations.shape[::-1])
+    return image, _map(example.fixations, locations, image.size)
+
+
 def read_fixation_map(path, size: tuple[int, int]) -> np.ndarray:
     """Reads where people looked.
 
@@ -134,6 +157,19 @@ def read_fixation_map(path, size: tuple[int, int]) -> np.ndarray:
     Raises:
       ValueError: the file cannot be read, has no `fixLocs`, or one of another size.
     """
+    return _map(path, _locations(path), size)
+
+
+def _map(path, locations, size):
+    if locations.shape != size[::-1]:
+        raise ValueError(
+            f"fixLocs in {path} must have the size of its image, {size[0]} x {size[1]}."
+            f" Received: {' x '.join(map(str, locations.shape[::-1]))}"
+        )
+    return locations > 0
+
+
+def _locations(path):
     try:
         content = scipy.io.loadmat(path, variable_names=["fixLocs"])
     # What broken files make scipy raise is documented nowhere: IndexError, zlib.error,
@@ -146,19 +182,20 @@ def read_fixation_map(path, size: tuple[int, int]) -> np.ndarray:
     if "fixLocs" not in content:
         raise ValueError(f"{path} has no variable fixLocs")
     locations = content["fixLocs"]
-    if not isinstance(locations, np.ndarray) or locations.dtype.kind not in "buif":
+    if (
+        not isinstance(locations, np.ndarray)
+        or locations.dtype.kind not in "buif"
+        or locations.ndim != 2
+    ):
         raise ValueError(f"fixLocs in {path} must be a matrix of numbers")
-    if locations.shape != size[::-1]:
-        raise ValueError(
-            f"fixLocs in {path} must have the size of its image, {size[0]} x {size[1]}."
-            f" Received: {' x '.join(map(str, locations.shape[::-1]))}"
-        )
-    return locations > 0
+    return locations
 
 
 def _folders(directory):
     return sorted(
         path
         for path in directory.iterdir()
-        if path.is_dir() and path.name != "Output" and not path.name.startswith(".")
+        if path.is_dir()
+        and path.name != "Output"
+        and not image_files.is_hidden(path.name)
     )

@@ -1,14 +1,15 @@
 """Detection data in COCO's form: a JSON file of annotations and a folder of images."""
 
-import json
 import os
 import pathlib
-from collections.abc import Iterable
+import posixpath
+from collections.abc import Iterable, Mapping
 from concurrent import futures
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+
+from sact_tf.data import coco_json, image_files
 
 #: COCO's category ids: TFDS numbers its labels 0 to 79, in this order.
 CATEGORY_IDS = tuple(
@@ -71,35 +72,12 @@ def load(
         raise FileNotFoundError(f"There is no annotation file {file}")
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder of images {folder}")
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        categories = {int(c["id"]): str(c["name"]) for c in content["categories"]}
-        images = [
-            {
-                "id": int(image["id"]),
-                "file_name": str(image["file_name"]),
-                "height": int(image["height"]),
-                "width": int(image["width"]),
-            }
-            for image in content["images"]
-        ]
-        annotations = [_annotation(entry) for entry in content["annotations"]]
-    except (KeyError, TypeError, ValueError) as error:
-        reason = f"there is no {error}" if isinstance(error, KeyError) else error
-        raise ValueError(
-            f"{file} is no COCO JSON with images, annotations and categories. "
-            f"({reason})"
-        ) from error
+    content = coco_json.read(file)
+    categories = coco_json.category_names(content)
+    images, annotations = content["images"], content["annotations"]
     if not images or not categories:
         raise ValueError(f"{file} has no images or no categories")
-    if min(categories) < 1:
-        raise ValueError(
-            f"{file}: category ids must be 1 or more, since 0 is the background. "
-            f"Received: {min(categories)}"
-        )
     by_id = {image["id"]: image for image in images}
-    if len(by_id) < len(images):
-        raise ValueError(f"{file}: some image ids are not unique")
     _refuse(
         [a for a in annotations if a["category_id"] not in categories],
         f"{file}: {{count}} annotations are of a category that is not in the list, for "
@@ -111,6 +89,10 @@ def load(
         "instance image_id {0[image_id]}",
     )
     there = set(os.listdir(folder))
+    for image in images:
+        slashes = image["file_name"].replace("\\", "/")
+        if image["file_name"] not in there and (folder / slashes).is_file():
+            image["file_name"] = slashes  # Written on Windows.
     missing = [
         image["file_name"]
         for image in images
@@ -141,13 +123,7 @@ def class_names(annotation_file: str | os.PathLike, num_classes: int) -> list[st
     Raises:
       ValueError: the file has no such categories, or more than the detector.
     """
-    try:
-        content = json.loads(pathlib.Path(annotation_file).read_text(encoding="utf-8"))
-        names = {int(c["id"]): str(c["name"]) for c in content["categories"]}
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{annotation_file} is no COCO JSON with categories. ({error})"
-        ) from error
+    names = coco_json.category_names(coco_json.read(annotation_file, ("categories",)))
     if max(names, default=0) >= num_classes:
         raise ValueError(
             f"{annotation_file} has categories up to {max(names)}, but the detector "
@@ -160,7 +136,10 @@ def class_names(annotation_file: str | os.PathLike, num_classes: int) -> list[st
 def check_images(
     annotations: Annotations, progress=lambda images: images
 ) -> list[dict]:
-    """Decodes every image once, to find what is broken before a training does.
+    """Reads every image as it will be used, to find what is broken before that.
+
+    Images are upright, unless only what is stored has the size that the JSON says (see
+    `decoding.upright`).
 
     Args:
       annotations: what `load` gave.
@@ -182,6 +161,54 @@ def check_images(
             f"{annotations.file} cannot be used: {_some(problems)}"
         )
     return annotations.images
+
+
+def matched(
+    annotation_file: str | os.PathLike,
+    images: Iterable[dict],
+    files: Mapping[pathlib.Path, str],
+) -> dict[pathlib.Path, dict]:
+    """Which file is which image of an annotation file.
+
+    A file's name below its folder must be the file_name, or the end of it: folders
+    above the one that was given count, too, a file_name without folders does not stand
+    for files in any.
+
+    Args:
+      annotation_file: for messages.
+      images: of the annotation file.
+      files: names by path, as `image_files.find_named` gives them.
+
+    Returns:
+      Images by path; without files that the annotation file does not have.
+
+    Raises:
+      ValueError: there are two ways to read it.
+    """
+    by_name = {
+        posixpath.normpath(image["file_name"].replace("\\", "/")): image
+        for image in images
+    }
+    found, taken = {}, {}
+    for path, name in files.items():
+        parts = pathlib.Path(os.path.abspath(path)).parts
+        shortest = len(pathlib.PurePosixPath(name).parts)
+        ends = ("/".join(parts[-count:]) for count in range(shortest, len(parts)))
+        names = [end for end in ends if end in by_name]
+        if len(names) > 1:
+            raise ValueError(
+                f"{path} may be {' or '.join(names)} of {annotation_file}. Give the "
+                "folder below which the images are called so"
+            )
+        for end in names:
+            other = taken.setdefault(end, path)
+            if other != path:
+                raise ValueError(
+                    f"{other} and {path} may both be {end} of {annotation_file}. Give "
+                    "the folder below which the images are called so, and no other"
+                )
+            found[path] = by_name[end]
+    return found
 
 
 def as_json(
@@ -221,19 +248,6 @@ def as_json(
     return entries
 
 
-def _annotation(entry):
-    x, y, width, height = (float(number) for number in entry["bbox"])
-    if not np.isfinite([x, y, width, height]).all():
-        raise ValueError(f"the bbox of annotation {entry.get('id')} is not finite")
-    return {
-        "image_id": int(entry["image_id"]),
-        "category_id": int(entry["category_id"]),
-        "bbox": [x, y, width, height],
-        "area": float(entry.get("area", width * height)),
-        "iscrowd": int(entry.get("iscrowd", 0)),
-    }
-
-
 def _clipped(annotation, image, boxes):
     """Adds the annotation to the boxes of its image, if there is anything of it."""
     x, y, width, height = annotation["bbox"]
@@ -248,18 +262,21 @@ def _clipped(annotation, image, boxes):
 
 
 def _problem(annotations, image):
+    height, width = size = image["height"], image["width"]
     try:
-        with Image.open(annotations.path(image)) as opened:
-            opened.load()
-            size = opened.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return f"{image['file_name']} (corrupt)"
-    if size != (image["width"], image["height"]):
-        return (
-            f"{image['file_name']} ({size[0]} x {size[1]} pixels, but the JSON says "
-            f"{image['width']} x {image['height']})"
-        )
-    return None
+        pixels = image_files.read(annotations.path(image), size=size)
+    except (OSError, ValueError) as error:
+        unknown = isinstance(error, image_files.UnknownFormatError)
+        reason = f"none of {image_files.KNOWN}" if unknown else "corrupt"
+        return f"{image['file_name']} ({reason})"
+    there = pixels.shape[:2]
+    if there == size:
+        return None
+    turned = ", upright as the file's EXIF says" if there[::-1] == size else ""
+    return (
+        f"{image['file_name']} ({there[1]} x {there[0]} pixels{turned}, but the JSON "
+        f"says {width} x {height})"
+    )
 
 
 def _refuse(entries, message):

@@ -5,19 +5,25 @@
 | digit_scenes | embedded | 10 |
 | cifar10 | TFDS, or TF-Slim's TFRecords (`cifar10_test.tfrecord`) | 10 |
 | imagenet | TFDS, or TFRecords (`validation-00000-of-00128`, ...) | 1000 |
-| folder | images in a folder per class (in alphabetical order), or none | as found |
+| folder | images in a folder per class, or none | as found, or as named |
 """
 
 import os
 import pathlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 
-from sact_tf.data import digit_scenes, image_files, preprocessing
+from sact_tf.data import (
+    class_folders,
+    decoding,
+    digit_scenes,
+    image_files,
+    preprocessing,
+)
 
 NAMES = ("digit_scenes", "cifar10", "imagenet", "folder")
 DIGIT_SCENES = 1000  # validation scenes, unless another number is asked for
@@ -50,12 +56,14 @@ class Source:
       name: of the data set and the split.
       num_images: how many there are; None if nobody has counted.
       num_classes: labels are 0 to num_classes - 1; None if there are no labels.
+      found_classes: folders that were taken for the classes, if nobody has named them.
     """
 
     name: str
     num_images: int | None
     num_classes: int | None
     _batches: Callable[[str, int, int, int], tf.data.Dataset]
+    found_classes: Sequence[str] = ()
 
     def batches(
         self,
@@ -92,12 +100,21 @@ class Source:
         """What to add to labels for a network of so many logits.
 
         One, if it has one class more than the data: class 0 is the background then, as
-        in the networks of the paper.
+        in the networks of the paper. But where classes are the folders that happen to
+        be there, one could be missing as well: then they must be named.
 
         Raises:
           ValueError: the network has another number of classes.
         """
         offset = num_classes - self.num_classes
+        if self.found_classes and offset:
+            folders = class_folders.listed(self.found_classes)
+            raise ValueError(
+                f"The network has {num_classes} classes, but {self.name} has "
+                f"{self.num_classes} folders: {folders}. Name the "
+                "classes (--classes), in the order of the network, with or without its "
+                "background; classes without images then need no folder"
+            )
         if offset not in (0, 1):
             raise ValueError(
                 f"{self.name} has {self.num_classes} classes; the network must have as "
@@ -112,6 +129,7 @@ def open_source(
     *,
     split: str | None = None,
     num_images: int | None = None,
+    classes: Sequence[str] | None = None,
 ) -> Source:
     """Opens a data set.
 
@@ -121,6 +139,9 @@ def open_source(
         a TFDS directory (by default ~/tensorflow_datasets); for "folder" the folder.
       split: "test" (cifar10) or "validation" (all others) by default.
       num_images: only the first so many images.
+      classes: of "folder", names of the folders that are classes, in the order of the
+        network's classes, with or without its background; by default all folders, in
+        alphabetical order.
 
     Raises:
       ValueError: an unknown name or split, or data that are not what they should be.
@@ -134,6 +155,10 @@ def open_source(
         raise ValueError(
             f"num_images must be at least 1. Received: num_images={num_images}"
         )
+    if classes is not None and name != "folder":
+        raise ValueError(
+            f"Only the data set 'folder' takes names of classes; {name} has its own"
+        )
     if data_dir is not None and not pathlib.Path(data_dir).is_dir():
         raise FileNotFoundError(f"There is no folder {data_dir}.")
     if name == "digit_scenes":
@@ -144,7 +169,7 @@ def open_source(
                 "The data set 'folder' needs data_dir, the folder with the images, and "
                 f"has no splits. Received: data_dir={data_dir}, split={split}"
             )
-        return _folder(pathlib.Path(data_dir), num_images)
+        return _folder(pathlib.Path(data_dir), num_images, classes)
     split = split or _SPLITS[name]
     files = data_dir and sorted(
         pathlib.Path(data_dir).glob(_RECORD_PATTERNS[name].format(split=split))
@@ -212,7 +237,7 @@ def _tfds(name, split, data_dir, num_images):
         ) from error
 
     def decode(example):
-        return _decoded(example["image"]), example["label"]
+        return decoding.decode(example["image"]), example["label"]
 
     return _photographs(f"{name} {split}", examples, decode, _CLASSES[name], num_images)
 
@@ -236,7 +261,7 @@ def _records(name, split, files, num_images):
             [f"labels of {name} must be {first} to {first + classes - 1}, not", label],
         )
         with tf.control_dependencies([check]):
-            return _decoded(example["image/encoded"]), tf.identity(label)
+            return decoding.decode(example["image/encoded"]), tf.identity(label)
 
     # Complains about wrong records now, not later.
     try:
@@ -250,34 +275,38 @@ def _records(name, split, files, num_images):
     return _photographs(f"{name} {split}", examples, decode, classes, num_images)
 
 
-def _folder(folder, num_images):
-    files = image_files.find([folder])
-    classes = sorted({path.relative_to(folder).parts[0] for path in files})
-    labelled = not any((folder / name).is_file() for name in classes)
-    labels = [
-        classes.index(path.relative_to(folder).parts[0]) if labelled else -1
-        for path in files
-    ]
+def _folder(folder, num_images, classes):
+    files = image_files.below(folder)
+    if not files:
+        raise FileNotFoundError(
+            f"{folder} has no images: no file ends in "
+            f"{', '.join(image_files.SUFFIXES)}."
+        )
+    labels, names = class_folders.labels(folder, files, classes)
     examples = tf.data.Dataset.from_tensor_slices(
         ([str(path) for path in files], np.array(labels, np.int64))
     )
 
     def decode(path, label):
-        image = tf.numpy_function(
-            lambda path: image_files.read(os.fsdecode(path)), [path], tf.uint8
+        pixels, encoded = tf.numpy_function(
+            lambda path: image_files.read_raw(os.fsdecode(path)),
+            [path],
+            (tf.uint8, tf.string),
         )
-        return tf.ensure_shape(image, [None, None, 3]), label
+        pixels = tf.ensure_shape(pixels, [None, None, 3])
+        return decoding.upright(pixels, tf.ensure_shape(encoded, [])), label
 
     return _photographs(
         str(folder),
         examples,
         decode,
-        len(classes) if labelled else None,
+        names and len(names),
         num_images,
+        found_classes=() if classes else names or (),
     )
 
 
-def _photographs(name, examples, decode, num_classes, num_images):
+def _photographs(name, examples, decode, num_classes, num_images, found_classes=()):
     """A source of images that are decoded and preprocessed one by one."""
     count = int(examples.cardinality())
     count = count if count >= 0 else None
@@ -297,8 +326,4 @@ def _photographs(name, examples, decode, num_classes, num_images):
         dataset = examples.skip(start).map(prepare, tf.data.AUTOTUNE)
         return dataset.batch(batch_size).prefetch(2)
 
-    return Source(name, count, num_classes, batches)
-
-
-def _decoded(encoded):
-    return tf.io.decode_image(encoded, channels=3, expand_animations=False)
+    return Source(name, count, num_classes, batches, tuple(found_classes))

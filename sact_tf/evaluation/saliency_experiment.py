@@ -9,7 +9,6 @@ images at a time, however many there are.
 
 import collections
 import hashlib
-import json
 import math
 import pathlib
 from collections.abc import Iterable, Sequence
@@ -19,8 +18,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from tqdm import tqdm
 
-from sact_tf import folders
-from sact_tf.data import cat2000
+from sact_tf import resumable
+from sact_tf.data import cat2000, image_files
 from sact_tf.evaluation import report, saliency
 
 
@@ -139,7 +138,7 @@ class Experiment:
 
     def folder(self, name: str) -> pathlib.Path:
         """The folder of a network's results."""
-        return self._directory / name
+        return self._directory / image_files.short_name(name)
 
     def baselines(self) -> list[Row]:
         """The centre map and, if observers were exported, one human being."""
@@ -177,7 +176,7 @@ class Experiment:
 
         records = self._records(name, settings, "tune")
         self._collect(records, tune, search, f"{name}, tuning", maps, size)
-        surface = np.mean(records.values(tune), axis=0)
+        surface = np.mean(_results(records, tune), axis=0)
         pairs = self._pairs(surface)
 
         def score(loaded):
@@ -196,7 +195,7 @@ class Experiment:
 
         records = self._records(name, settings, "validation")
         self._collect(records, validate, score, f"{name}, validation", maps, size)
-        scores = records.values(validate)
+        scores = _results(records, validate)
         kinds = ("tuned", "no centre map", "the paper's s and gamma")
         _, baselines = self._baseline_scores()
         rows = [
@@ -236,7 +235,7 @@ class Experiment:
         self._collect(
             records, examples, score, "baselines", lambda items: items, size=None
         )
-        return names, records.values(examples)
+        return names, _results(records, examples)
 
     def _pairs(self, surface):
         """(s, gamma) of the three rows of a network."""
@@ -249,14 +248,9 @@ class Experiment:
         )
 
     def _records(self, name, settings, half):
-        folder = self.folder(name)
-        folders.claim(
-            folder,
-            "settings.json",
-            {"data": self._data, **settings},
-            "saliency results",
-        )
-        return _Records(folder / f"{half}.jsonl")
+        settings = {"data": self._data, **settings}
+        run = resumable.claim(self.folder(name), settings, "saliency results")
+        return run.records(f"{half}.jsonl")
 
     def _collect(self, records, examples, score, title, with_maps, size):
         """Scores the images that have no record yet, and records them in order."""
@@ -313,8 +307,7 @@ class Loaded:
 
 def load(example: cat2000.Example, size: tuple[int, int] | None) -> Loaded:
     """Reads an image and its fixations; with no size, only the fixations."""
-    image = cat2000.read_image(example.stimulus)
-    fixations = cat2000.read_fixation_map(example.fixations, image.size)
+    image, fixations = cat2000.read(example)
     scaled = None if size is None else cat2000.for_network(image, size)
     return Loaded(example, fixations, scaled)
 
@@ -392,42 +385,12 @@ def _standard_error(values):
     return float(np.std(values, ddof=1) / math.sqrt(len(values)))
 
 
-class _Records:
-    """Results of images as lines of JSON, written as they come."""
-
-    def __init__(self, path):
-        self._path, self._values, whole = path, {}, 0
-        if path.exists():
-            # A run that was killed may have left a part of a line: it is cut off.
-            content = path.read_bytes()
-            whole = content.rfind(b"\n") + 1
-            for line in content[:whole].decode("utf-8").splitlines():
-                record = json.loads(line)
-                self._values[record["image"]] = record["result"]
-            with path.open("r+b") as file:
-                file.truncate(whole)
-
-    def __contains__(self, name):
-        return name in self._values
-
-    def __enter__(self):
-        self._file = self._path.open("a", encoding="utf-8")
-        return self
-
-    def __exit__(self, *error):
-        self._file.close()
-
-    def add(self, name, result):
-        self._values[name] = result
-        self._file.write(json.dumps({"image": name, "result": result}) + "\n")
-        self._file.flush()
-
-    def values(self, examples):
-        """The results of images that have any: that somebody looked at."""
-        values = [self._values[example.name] for example in examples]
-        values = [value for value in values if value is not None]
-        if not values:
-            raise ValueError(
-                f"None of {len(examples)} images has a fixation: nothing to evaluate"
-            )
-        return values
+def _results(records, examples):
+    """The results of images that have any: that somebody looked at."""
+    values = [records[example.name] for example in examples]
+    values = [value for value in values if value is not None]
+    if not values:
+        raise ValueError(
+            f"None of {len(examples)} images has a fixation: nothing to evaluate"
+        )
+    return values

@@ -15,13 +15,15 @@ padding; images of a larger batch are padded at the bottom and on the right to t
 of the largest, with zeros.
 """
 
+import os
+
 import tensorflow as tf
 from absl import logging
 from official.core import config_definitions as cfg
 from official.vision.dataloaders import tf_example_decoder, tfds_detection_decoders
 from official.vision.ops import preprocess_ops
 
-from sact_tf.data import coco, digit_scenes, preprocessing
+from sact_tf.data import coco, decoding, digit_scenes, image_files, preprocessing
 from sact_tf.distribution import sharding
 from sact_tf.model_garden import detection_configs, inputs
 
@@ -93,7 +95,7 @@ def dataset(
         field=field,
         decoder=_tfds_decoder(config, field)
         if config.tfds_name
-        else tf_example_decoder.TfExampleDecoder().decode,
+        else _RecordDecoder().decode,
         parser=prepare,
         batcher=batch,
         context=input_context,
@@ -159,6 +161,14 @@ def _labels(size, original, boxes, classes, truth, config):
     }
 
 
+class _RecordDecoder(tf_example_decoder.TfExampleDecoder):
+    """The Garden's, but for what a file means (see `decoding`)."""
+
+    def _decode_image(self, parsed_tensors):
+        size = [parsed_tensors["image/height"], parsed_tensors["image/width"]]
+        return decoding.decode(parsed_tensors["image/encoded"], tf.stack(size))
+
+
 def _tfds_decoder(config, field):
     if not str(config.tfds_name).startswith("coco/"):
         raise ValueError(
@@ -169,9 +179,7 @@ def _tfds_decoder(config, field):
     garden = tfds_detection_decoders.MSCOCODecoder()
 
     def decode(example):
-        image = tf.io.decode_image(
-            example["image"], channels=3, expand_animations=False
-        )
+        image = decoding.decode(example["image"])
         decoded = garden.decode({**example, "image": image})
         decoded["groundtruth_classes"] = tf.gather(ids, decoded["groundtruth_classes"])
         return decoded
@@ -201,6 +209,8 @@ def _annotated(config, num_classes, context, field):
     lengths = [len(of_image) for of_image in boxes]
     flat = [box for of_image in boxes for box in of_image]
 
+    native = [image_files.is_native(annotations.path(i)) for i in annotations.images]
+
     def ragged(values, dtype, shape=()):
         values = tf.reshape(tf.constant(values, dtype), [-1, *shape])
         return tf.RaggedTensor.from_row_lengths(values, lengths)
@@ -208,6 +218,8 @@ def _annotated(config, num_classes, context, field):
     examples = tf.data.Dataset.from_tensor_slices(
         {
             "path": [str(annotations.path(image)) for image in annotations.images],
+            "size": [[image["height"], image["width"]] for image in annotations.images],
+            "native": native,
             "source_id": [str(image["id"]) for image in annotations.images],
             "boxes": ragged([box["bbox"] for box in flat], tf.float32, (4,)),
             "classes": ragged([box["category_id"] for box in flat], tf.int64),
@@ -219,10 +231,24 @@ def _annotated(config, num_classes, context, field):
     if config.is_training:
         examples = examples.shuffle(len(annotations.images), seed=config.seed).repeat()
 
-    def decode(example):
-        image = tf.io.decode_image(
-            tf.io.read_file(example["path"]), channels=3, expand_animations=False
+    def encoded(example):
+        if all(native):  # Then all of the graph is TensorFlow's own.
+            return tf.io.read_file(example["path"])
+        return tf.cond(
+            example["native"],
+            lambda: tf.io.read_file(example["path"]),
+            lambda: tf.ensure_shape(
+                tf.numpy_function(
+                    lambda path: image_files.contents(os.fsdecode(path)),
+                    [example["path"]],
+                    tf.string,
+                ),
+                [],
+            ),
         )
+
+    def decode(example):
+        image = decoding.decode(encoded(example), example["size"])
         shape = tf.shape(image)
         size = tf.tile(tf.cast(shape[:2], tf.float32), [2])
         left, top, width, height = tf.unstack(example["boxes"], axis=1)

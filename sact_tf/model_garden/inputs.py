@@ -15,7 +15,7 @@ import tensorflow as tf
 from official.core import config_definitions as cfg
 from official.core import input_reader
 
-from sact_tf.data import augmentation, digit_scenes, preprocessing
+from sact_tf.data import augmentation, decoding, digit_scenes, preprocessing
 from sact_tf.distribution import sharding
 from sact_tf.model_garden import configs
 
@@ -266,7 +266,7 @@ def _prepare(example, config, size, context):
         seed = random_seed(config, context)
         if config.preprocessing == "imagenet":
             return augmentation.imagenet(example["image"], example["boxes"], size, seed)
-    image = tf.io.decode_image(example["image"], channels=3, expand_animations=False)
+    image = decoding.decode(example["image"])
     if not config.is_training:
         return preprocessing.EVALUATION[config.preprocessing](image, size)
     return augmentation.cifar(image, seed)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+from sact_tf.data import decoding
+
 _PNG_SIZE = 16  # Bytes before width and height, two big-endian integers of 32 bits.
 _PNG_HEADER = 33
 #: Images that are decoded at the same time: each may have the largest number of pixels.
@@ -40,7 +41,7 @@ class Limits:
 def map_encoded(
     function: Callable, encoded: tf.Tensor, limits: Limits, output_signature
 ):
-    """Decodes images of any sizes and applies a function to each.
+    """Decodes images of any sizes, upright, and applies a function to each.
 
     Args:
       encoded: strings [B], each a whole JPEG or PNG file.
@@ -58,9 +59,7 @@ def map_encoded(
         number, content = arguments
         with tf.control_dependencies([_check_header(number, content, limits)]):
             content = tf.identity(content)
-        return function(
-            tf.io.decode_image(content, channels=3, expand_animations=False)
-        )
+        return function(decoding.decode(content))
 
     return tf.map_fn(
         decoded,
@@ -132,8 +131,8 @@ def _check_batch(images, limits):
 
 def _check_header(number, content, limits):
     """Refuses what is no JPEG or PNG, or has the wrong size, before it is decoded."""
-    is_jpeg = tf.strings.substr(content, 0, len(_JPEG)) == _JPEG
-    is_png = tf.strings.substr(content, 0, len(_PNG)) == _PNG
+    is_jpeg = tf.strings.substr(content, 0, len(decoding.JPEG)) == decoding.JPEG
+    is_png = tf.strings.substr(content, 0, len(decoding.PNG)) == decoding.PNG
     is_png &= tf.strings.length(content) >= _PNG_HEADER
     check = _require(
         is_jpeg | is_png,

@@ -110,7 +110,8 @@ class Detector(servable.ImageServable):
             "num_detections": "How many objects were found; what follows these in the "
             "other outputs is zero or empty.",
             "boxes": "Where the objects are: [ymin, xmin, ymax, xmax] in pixels of the "
-            f"image as it was sent. The {self.max_detections} best, best first.",
+            f"image as it was sent, upright. The {self.max_detections} best, best "
+            "first.",
             "normalized_boxes": "The same as shares of the image's height and width.",
             "classes": "What they are; 0 is the background.",
             "names": "Their names.",

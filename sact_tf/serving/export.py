@@ -25,6 +25,7 @@ from google.protobuf import text_format
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
+from sact_tf import text_files
 from sact_tf.checkpoints import patterns
 from sact_tf.serving import checks, warmup
 
@@ -154,7 +155,7 @@ def write_server_configs(
     path = output / MODELS
     if path.exists():
         try:
-            text_format.Parse(path.read_text(encoding="utf-8"), models)
+            text_format.Parse(text_files.read(path), models)
         except text_format.ParseError as error:
             raise ValueError(
                 f"{path} is no configuration of models. Mend it, or move it away. "

@@ -27,7 +27,7 @@ class ImageServable(tf.Module, abc.ABC):
     Every signature is a function of `images` and, optionally, `halting_bias`: one
     number, or one for each image. The signatures:
 
-      serving_default: JPEG or PNG files, strings [B], of any sizes.
+      serving_default: JPEG or PNG files, strings [B], of any sizes; turned upright.
       tensors: decoded images, uint8 [B, H, W, 3].
       explain: as serving_default, and says where the network spent its time.
     """
@@ -99,9 +99,9 @@ class ImageServable(tf.Module, abc.ABC):
         limits = self.limits
         return {
             "images": "serving_default and explain: JPEG or PNG files, 1 to "
-            f"{limits.max_batch_size} of them, of any sizes. tensors: decoded images, "
-            "RGB, all of one size. An image has at least "
-            f"{limits.min_side} pixels in both directions and at most "
+            f"{limits.max_batch_size} of them, of any sizes, turned upright as their "
+            "EXIF says. tensors: decoded images, RGB, all of one size. An image has at "
+            f"least {limits.min_side} pixels in both directions and at most "
             f"{limits.max_pixels} in all.",
             "halting_bias": "Optional. One number, or one for each image, added to "
             "every halting logit: above zero the network stops sooner, which costs "

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from sact_tf.data import augmentation
+from tests.data import pictures
 
 
 def seeds(count):
@@ -92,3 +94,18 @@ def test_cifar_moves_by_at_most_two_pixels_and_mirrors():
         seen.add(matches[0])
     assert {top for top, _, _ in seen} == {left for _, left, _ in seen} == set(range(5))
     assert {mirrored for _, _, mirrored in seen} == {False, True}
+
+
+def test_rotated_images_are_augmented_upright():
+    smooth = np.asarray(Image.fromarray(pictures.noise(3, 4)).resize((64, 48)))
+    box = tf.constant([[0.6, 0.1, 0.9, 0.3]])
+    for seed in seeds(3):
+        upright, *rotated = (
+            augmentation.imagenet(
+                pictures.rotated(smooth, orientation, "JPEG", quality=95),
+                *(box, 32, seed),
+            )
+            for orientation in (1, 3, 6, 8)
+        )
+        for image in rotated:
+            assert np.abs(image - upright).mean() < 0.1

@@ -8,6 +8,7 @@ from PIL import Image
 
 from sact_tf.data import cat2000
 from tests import cat2000_like
+from tests.data import pictures
 
 SCENES = pathlib.Path(__file__).parents[3] / "shared" / "data" / "scene_saliency"
 
@@ -130,6 +131,23 @@ def test_a_broken_image_is_named(root, cut):
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(ValueError, match=r"Cannot read the image .*Art/001\.jpg"):
         cat2000.read_image(path)
+
+
+def test_rotated_images_and_hidden_files(root):
+    stimuli = root / "trainSet" / "Stimuli"
+    example = cat2000.find(root)[0]
+    upright, fixations = cat2000.read(example)
+    example.stimulus.write_bytes(pictures.rotated(np.asarray(upright), 6, "PNG"))
+    image, there = cat2000.read(example)
+    np.testing.assert_array_equal(image, upright)
+    np.testing.assert_array_equal(there, fixations)
+    for name in ("Art/._001.jpg", ".x/001.jpg", "__MACOSX/001.jpg"):
+        (stimuli / name).parent.mkdir(exist_ok=True)
+        (stimuli / name).write_bytes(b"")
+    assert len(cat2000.find(root)) == len({e.name for e in cat2000.find(root)}) == 8
+    shutil.copy(stimuli / "Art" / "001.jpg", stimuli / "Art" / "001.png")
+    with pytest.raises(ValueError, match=r"001\.jpg and .*001\.png have the same name"):
+        cat2000.find(root)
 
 
 @pytest.mark.skipif(not SCENES.is_dir(), reason=f"the data set {SCENES} is not here")

@@ -6,6 +6,7 @@ import tensorflow as tf
 from PIL import Image
 
 from sact_tf.data import digit_scenes, preprocessing, sources
+from tests.data import pictures
 
 TFDS = pathlib.Path(__file__).parents[3] / "shared" / "data" / "tfds"
 needs_cifar = pytest.mark.skipif(
@@ -132,10 +133,80 @@ def test_folder_of_classes(tmp_path):
         Image.fromarray(picture(number)).save(tmp_path / name)
     source = sources.open_source("folder", tmp_path)
     assert (source.num_images, source.num_classes) == (3, 2)
-    images, labels = everything(source, "imagenet", 32, 2, num_classes=3)
-    np.testing.assert_array_equal(labels, [1, 2, 2])
+    images, labels = everything(source, "imagenet", 32, 2, num_classes=2)
+    np.testing.assert_array_equal(labels, [0, 1, 1])
     expected = preprocessing.imagenet(tf.constant(picture(1)), 32)
     np.testing.assert_allclose(images[0], expected, atol=1e-6)
+
+
+def folder_of(tmp_path, *names):
+    for number, name in enumerate(names):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        Image.fromarray(picture(number)).save(tmp_path / name)
+    return tmp_path
+
+
+def test_a_class_without_images(tmp_path):
+    folder = folder_of(tmp_path, "ant/0.png", "cat/1.png")
+    # Absent: the network may have a background, or a class is missing.
+    source = sources.open_source("folder", folder)
+    with pytest.raises(
+        ValueError, match=r"3 classes, but .* 2 folders: ant, cat. Name"
+    ):
+        source.batches("imagenet", 32, 2, num_classes=3)
+    named = sources.open_source("folder", folder, classes=["ant", "bee", "cat"])
+    for count, expected in ((3, [0, 2]), (4, [1, 3])):
+        _, labels = everything(named, "imagenet", 32, 2, num_classes=count)
+        np.testing.assert_array_equal(labels, expected)
+    # Another order, and a background by name.
+    names = ["background", "cat", "ant"]
+    named = sources.open_source("folder", folder, classes=names)
+    _, labels = everything(named, "imagenet", 32, 2, num_classes=3)
+    np.testing.assert_array_equal(labels, [2, 1])
+    # Empty.
+    (folder / "bee").mkdir()
+    (folder / "__MACOSX").mkdir()
+    source = sources.open_source("folder", folder)
+    _, labels = everything(source, "imagenet", 32, 2, num_classes=3)
+    np.testing.assert_array_equal(labels, [0, 2])
+    with pytest.raises(ValueError, match=r"folders ant, bee, cat; no class .* bee"):
+        sources.open_source("folder", folder, classes=["ant", "cat"])
+    with pytest.raises(ValueError, match="'ant' is named twice"):
+        sources.open_source("folder", folder, classes=["ant", "ant"])
+
+
+def test_images_beside_folders_of_classes(tmp_path):
+    folder = folder_of(tmp_path, "ant/0.png", "cat/1.png", "thumbnail.png")
+    with pytest.raises(ValueError, match=r"thumbnail.png, beside the folders ant, cat"):
+        sources.open_source("folder", folder)
+
+
+def test_rotated_and_foreign_files_of_a_folder(tmp_path):
+    for orientation in pictures.ORIENTATIONS:
+        content = pictures.rotated(picture(0), orientation)
+        (tmp_path / f"{orientation}.png").write_bytes(content)
+    (tmp_path / "9.png").write_bytes(pictures.encode(picture(0), "TIFF"))
+    images, _ = everything(sources.open_source("folder", tmp_path), "imagenet", 32, 4)
+    expected = preprocessing.imagenet(tf.constant(picture(0)), 32)
+    np.testing.assert_allclose(images, [expected] * 9, atol=1e-6)
+    whole = (tmp_path / "3.png").read_bytes()
+    (tmp_path / "3.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(tf.errors.OpError, match=r"3\.png is no readable image"):
+        everything(sources.open_source("folder", tmp_path), "imagenet", 32, 4)
+
+
+def test_rotated_files_in_records(tmp_path):
+    with tf.io.TFRecordWriter(str(tmp_path / "cifar10_test.tfrecord")) as writer:
+        content = pictures.rotated(picture(0), 6)
+        features = {
+            "image/encoded": {"bytes_list": {"value": [content]}},
+            "image/class/label": {"int64_list": {"value": [0]}},
+        }
+        example = tf.train.Example(features={"feature": features})
+        writer.write(example.SerializeToString())
+    images, _ = everything(sources.open_source("cifar10", tmp_path), "cifar", 32, 1)
+    expected = preprocessing.cifar(tf.constant(picture(0)), 32)
+    np.testing.assert_allclose(images[0], expected, atol=1e-5)
 
 
 def test_folder_without_classes(tmp_path):

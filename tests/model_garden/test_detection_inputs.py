@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from PIL import Image
 
 from sact_tf.data import digit_scenes
 from sact_tf.model_garden import detection_configs, detection_inputs
+from tests.data import pictures
 from tests.detection import coco_files
 from tests.tools.calling import call
 from tools import coco_to_tfrecord
@@ -13,7 +15,10 @@ SMALL = {"shorter_side": 96, "longer_side": 128}
 
 
 def annotated(tmp_path, training=False, **options):
-    file, folder = coco_files.write(tmp_path)
+    return annotated_files(*coco_files.write(tmp_path), training, **options)
+
+
+def annotated_files(file, folder, training=False, **options):
     config = detection_configs.DetectionData(
         annotation_file=str(file),
         image_dir=str(folder),
@@ -115,6 +120,71 @@ def test_records_hold_the_same(tmp_path, monkeypatch, capsys):
     arguments[arguments.index("--shards") + 1] = 0
     code, _, errors = call(monkeypatch, capsys, coco_to_tfrecord, *arguments)
     assert code == 2 and "--shards must be at least 1" in errors
+
+
+def rotate(folder, orientation, kind="PNG"):
+    """Puts the images of a data set down as a camera would that was held so."""
+    for path in folder.glob("*.png"):
+        upright = np.asarray(Image.open(path))
+        path.write_bytes(pictures.rotated(upright, orientation, kind))
+
+
+def same(examples, others):
+    for (images, labels), (other_images, other_labels) in zip(
+        examples, others, strict=True
+    ):
+        np.testing.assert_array_equal(images, other_images)
+        np.testing.assert_allclose(labels["boxes"], other_labels["boxes"], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("orientation", "kind"), [(3, "PNG"), (6, "TIFF")])
+def test_rotated_images_are_upright(orientation, kind, tmp_path, monkeypatch, capsys):
+    upright = list(annotated(tmp_path / "upright"))
+    file, folder = coco_files.write(tmp_path / "rotated")
+    rotate(folder, orientation, kind)
+    options = {**SMALL, "is_training": False, "drop_remainder": False}
+    config = detection_configs.DetectionData(
+        annotation_file=str(file), image_dir=str(folder), **options
+    )
+    same(detection_inputs.dataset(config, num_classes=5), upright)
+    output = tmp_path / "records" / "train"
+    arguments = ["--annotations", file, "--images", folder, "--output", output]
+    assert call(monkeypatch, capsys, coco_to_tfrecord, *arguments)[0] == 0
+    config = detection_configs.DetectionData(input_path=f"{output}-*", **options)
+    same(detection_inputs.dataset(config, num_classes=5), upright)
+    # Readers who know nothing of EXIF find the same.
+    for record in tf.data.TFRecordDataset(tf.io.gfile.glob(f"{output}-*")):
+        example = tf.train.Example.FromString(record.numpy()).features.feature
+        image = tf.io.decode_image(example["image/encoded"].bytes_list.value[0])
+        assert image.shape[0] == example["image/height"].int64_list.value[0]
+
+
+def test_annotations_of_what_is_stored_keep_it(tmp_path, monkeypatch, capsys):
+    file, folder = coco_files.write(tmp_path, sizes=[(60, 80), (60, 90)])
+    stored = list(annotated_files(file, folder))
+    for path in folder.glob("*.png"):
+        pixels = np.asarray(Image.open(path))
+        path.write_bytes(pictures.encode(pixels, orientation=6))
+    same(annotated_files(file, folder), stored)
+    arguments = ["--annotations", file, "--images", folder]
+    arguments += ["--output", tmp_path / "train"]
+    assert call(monkeypatch, capsys, coco_to_tfrecord, *arguments)[0] == 0
+    config = detection_configs.DetectionData(
+        input_path=str(tmp_path / "train-*"), is_training=False, **SMALL
+    )
+    same(detection_inputs.dataset(config, num_classes=5), stored)
+
+
+def test_files_that_cannot_be_used_are_named_before(tmp_path, monkeypatch, capsys):
+    file, folder = coco_files.write(tmp_path)
+    (folder / "000020.png").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    with pytest.raises(ValueError, match=r"000020.png \(none of JPEG, PNG"):
+        annotated_files(file, folder)
+    arguments = ["--annotations", file, "--images", folder]
+    arguments += ["--output", tmp_path / "train"]
+    code, _, errors = call(monkeypatch, capsys, coco_to_tfrecord, *arguments)
+    assert code == 2 and "000020.png (none of JPEG" in errors
+    assert not list(tmp_path.glob("train*"))
 
 
 def test_tfds_labels_become_category_ids():

@@ -10,6 +10,7 @@ import yaml
 from PIL import Image
 
 from sact_tf.model_garden import detectors, runs
+from tests.data import pictures
 from tests.detection import coco_files
 from tests.model_garden.test_detection_tasks import experiment
 from tests.model_garden.test_tasks import run, summaries
@@ -71,6 +72,43 @@ def test_evaluation_agrees_with_the_trainers(
     assert json.loads(again[1])["rows"][0]["metrics"] == row["metrics"]
 
 
+def test_an_interrupted_evaluation_goes_on(trained, tmp_path, monkeypatch, capsys):
+    flags = ["--model", trained, "--output", tmp_path / "out", "--time_images", 0]
+
+    class Interrupted:
+        """Counts two images, without detecting anything."""
+
+        def __init__(self, state):
+            self.images = list(state["images"]) if state else []
+
+        @property
+        def num_images(self):
+            return len(self.images)
+
+        def state(self):
+            return {"images": list(self.images)}
+
+        def detect(self, *_, **__):
+            if len(self.images) == 2:
+                raise KeyboardInterrupt
+            self.images.append(len(self.images))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluate_detection.detection, "Evaluation", Interrupted)
+        code, _, errors = call(patched, capsys, evaluate_detection, *flags)
+        assert code == 130 and "goes on from here" in errors
+        # Without a folder nothing is kept, and nothing else is said.
+        code, _, errors = call(patched, capsys, evaluate_detection, *flags[:2])
+        assert code == 130 and "goes on from here" not in errors
+    (store,) = (tmp_path / "out").glob("1-*.json")
+    assert json.loads(store.read_text()) == {"images": [0, 1]}
+    settings = tmp_path / "out" / "settings.json"
+    content = json.loads(settings.read_text())
+    settings.write_text(json.dumps({**content, "checkpoints": ["an earlier one"]}))
+    code, _, errors = call(monkeypatch, capsys, evaluate_detection, *flags)
+    assert code == 2 and "with other settings (checkpoints)" in errors
+
+
 def test_costs_of_plain_extractors(data, monkeypatch, capsys):
     arguments = ("--annotations", data[0], "--images", data[1])
     code, out, _ = call(
@@ -113,6 +151,70 @@ def test_detect(trained, data, tmp_path, monkeypatch, capsys):
     arguments[arguments.index("--output") + 1] = tmp_path / "more"
     code, _, errors = call(monkeypatch, capsys, detect, *arguments)
     assert code == 2 and "1 of 2 images could not be used" in errors
+
+
+@pytest.fixture
+def folders_of_images(tmp_path):
+    """Images of one name in two folders, and one of a very long name; annotated."""
+    file, folder = coco_files.write(tmp_path, sizes=[(60, 80), (60, 80), (50, 40)])
+    names = ["left/000.png", "right/000.png", "猫" * 83 + ".png"]
+    content = json.loads(file.read_text())
+    for image, name in zip(content["images"], names, strict=True):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / image["file_name"]).rename(folder / name)
+        image["file_name"] = name
+    file.write_text(json.dumps(content))
+    return file, folder
+
+
+def test_images_are_known_by_their_paths(
+    trained, folders_of_images, tmp_path, monkeypatch, capsys
+):
+    file, folder = folders_of_images
+    upright = np.asarray(Image.open(folder / "left" / "000.png"))
+    (folder / "left" / "000.png").write_bytes(pictures.rotated(upright, 6))
+    output = tmp_path / "out"
+    flags = ["--model", trained, "--output", output, "--annotations", file, "--json"]
+    # Stopped at the last image: what is done is kept.
+    drawn = []
+
+    def save(figure, path, whole=detect.visualization.save):
+        if len(drawn) == 2:
+            raise KeyboardInterrupt
+        drawn.append(path.name)
+        whole(figure, path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(detect.visualization, "save", save)
+        code, _, errors = call(patched, capsys, detect, *flags, folder)
+    assert code == 130 and "The same command goes on from here" in errors
+    before = {path: path.stat().st_mtime_ns for path in output.glob("*.png")}
+    code, out, errors = call(monkeypatch, capsys, detect, *flags, folder)
+    assert code == 0 and "not in" not in errors
+    assert (
+        before.items()
+        <= {path: path.stat().st_mtime_ns for path in output.glob("*.png")}.items()
+    )
+    result = json.loads(out)
+    assert {image["file_name"]: image["id"] for image in result["images"]} == {
+        image["file_name"]: image["id"]
+        for image in json.loads(file.read_text())["images"]
+    }
+    assert len(list(output.glob("*.png"))) == 3 and len(before) == 2
+    left = next(i for i in result["images"] if i["file_name"] == "left/000.png")
+    assert (left["height"], left["width"]) == (60, 80)
+    assert json.loads((output / "images.json").read_text()) == result["images"]
+
+
+def test_images_of_another_size_than_annotated(
+    trained, folders_of_images, tmp_path, monkeypatch, capsys
+):
+    file, folder = folders_of_images
+    path = folder / "left" / "000.png"
+    Image.open(path).resize((40, 30)).save(path)
+    flags = ["--model", trained, "--output", tmp_path / "out", "--annotations", file]
+    code, _, errors = call(monkeypatch, capsys, detect, *flags, path)
+    assert code == 2 and "has 40 x 30 pixels, but the annotations say 80 x 60" in errors
 
 
 def test_messages(trained, data, tmp_path, monkeypatch, capsys):

@@ -113,6 +113,22 @@ def test_a_folder_without_labels_has_costs_only(networks, evaluates, tmp_path):
     assert code == 0 and row["accuracy"] is None and row["flops"] > 0
 
 
+def test_classes_are_named_where_folders_do_not_tell(networks, evaluates, tmp_path):
+    for name in ("ant", "cat"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        image = Image.new("RGB", (50, 40), "red")
+        image.save(tmp_path / "data" / name / "0.png")
+    flags = ["--model", networks[0], "--dataset", "folder", "--image_size", 64]
+    flags += ["--data_dir", tmp_path / "data", "--json"]
+    code, _, err = evaluates(*flags)
+    assert code == 2 and "2 folders: ant, cat. Name the classes (--classes)" in err
+    names = [*"defghijk", "ant", "cat"]
+    (tmp_path / "names.txt").write_text("\ufeff" + "\n".join(names), "utf-8")
+    by_file = evaluates(*flags, "--classes", tmp_path / "names.txt")
+    by_name = evaluates(*flags, "--classes", *names)
+    assert by_file[0] == 0 and by_file[1] == by_name[1]
+
+
 def test_a_broken_image_is_named(networks, evaluates, tmp_path):
     Image.new("RGB", (50, 40), "red").save(tmp_path / "a.png")
     (tmp_path / "b.jpg").write_bytes(b"not a photograph")

@@ -44,13 +44,15 @@ def photographs(tmp_path):
 
 def test_from_a_network_to_drawn_answers(network, photographs, tool, tmp_path):
     labels = tmp_path / "labels.txt"
-    labels.write_text("ant\nbee\ncat\ndog\n")
+    labels.write_bytes("\ufeffant\r\nbee \r\ncat\r\ndog\r\n\r\n".encode())
     served = tmp_path / "served"
     flags = ["--model", network, "--output", served, "--labels", labels]
     code, out, _ = tool(export_saved_model, *flags, "--json")
     assert code == 0
     result = json.loads(out)
     assert result["folder"] == str(served / "sact" / "1")
+    kept = served / "sact" / "1" / "assets" / "labels.txt"
+    assert kept.read_text() == "ant\nbee\ncat\ndog\n"
     code, _, err = tool(export_saved_model, *flags, "--version", 1)
     assert code == 2 and "exists already" in err and "--overwrite" in err
 

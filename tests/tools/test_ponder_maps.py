@@ -50,7 +50,7 @@ def test_pictures_and_raw_maps(network, photographs, draws, tmp_path):
     code, out, _ = draws(*flags, "--json", photographs)
     assert code == 0
     result = json.loads(out)
-    names = {"alpha", "grey", "one", "wide", "photographs_wide"}
+    names = {"alpha", "grey", "one", "wide", "more_wide"}
     assert {path.stem for path in output.glob("*.png")} == {*names, "overview"}
     assert not result["failed"] and len(result["images"]) == 5
     model = sact_tf.checkpoints.files.load(network)
