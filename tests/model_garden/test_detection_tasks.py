@@ -9,15 +9,18 @@ from pycocotools import coco as pycoco
 from pycocotools import cocoeval
 
 from sact_tf.data import coco
+from sact_tf.evaluation import detection
 from sact_tf.model_garden import (
     detection_configs,
     detection_experiments,
+    detection_tasks,
     detectors,
     experiments,
     runs,
 )
 from tests.detection import coco_files
 from tests.model_garden.test_tasks import run, summaries
+from tests.replicas import mirrored
 
 STEPS = 4
 NETWORK = {"units": [1, 2, 3, 2], "base_channels": 4, "root_channels": 4}
@@ -100,6 +103,7 @@ def test_logs_and_pictures(trained):
     losses = {"proposal_score_loss", "proposal_box_loss", "class_loss", "box_loss"}
     training = summaries(folder, "train")
     assert costs | losses | {"auxiliary_loss", "total_loss"} <= set(training)
+    assert [value for _, value in training["boxes_left_out"]] == [0, 0]
     validation = summaries(folder, "validation")
     assert costs | {"AP", "AP50", "AP75", "APs", "ARmax100"} <= set(validation)
     assert 0 < validation["flops_share"][0][1] <= 1.1
@@ -204,6 +208,90 @@ def test_metrics_equal_pycocotools_on_the_same_detections(trained, data):
     for name, value in zip(names, evaluation.stats, strict=True):
         np.testing.assert_allclose(metrics[name], value, atol=2e-3, err_msg=name)
     assert 0.1 < metrics["AP"] < 0.9 < metrics["AP50"] + 0.4
+
+
+class Repeating:
+    """A detector that finds some of the objects, exactly."""
+
+    def __init__(self, detector, labels, chosen):
+        self._detector, self.extractor = detector, detector.extractor
+        self._found = labels["boxes"][:, chosen], labels["classes"][:, chosen]
+
+    def __call__(self, images, **kwargs):
+        boxes, classes = self._found
+        count = boxes.shape[1]
+        return {
+            **self._detector(images, **kwargs),
+            "detection_boxes": boxes,
+            "detection_classes": classes,
+            "detection_scores": tf.linspace([0.9], [0.5], count, axis=1),
+            "num_detections": tf.constant([count]),
+        }
+
+
+# What pycocotools says of 100 and 50 of 150 objects.
+@pytest.mark.parametrize(
+    ("chosen", "precision"), [(slice(100), 0.663), (slice(100, 150), 0.337)]
+)
+def test_objects_beyond_max_num_instances_count(trained, tmp_path, chosen, precision):
+    _, model, _ = trained
+    boxes = [
+        coco_files.box(10, 1, 5 * (n % 15), 5 * (n // 15), 4, 4) for n in range(150)
+    ]
+    params = experiment(coco_files.write(tmp_path, ((60, 80),), annotations=boxes))
+    params.task.validation_data.max_num_instances = 100
+    task = task_factory.get_task(params.task)
+    task.build_metrics(training=False)
+    ((images, labels),) = task.build_inputs(params.task.validation_data)
+    repeating = Repeating(model, labels, chosen)
+    logs = task.validation_step((images, labels), repeating)
+    state = task.aggregate_logs(None, tf.nest.map_structure(lambda v: (v,), logs))
+    assert task.reduce_aggregated_logs(state)["AP"] == pytest.approx(
+        precision, abs=1e-3
+    )
+    found = repeating(images, image_shapes=labels["image_shapes"], training=False)
+    names = ("boxes", "scores", "classes")
+    evaluation = detection.Evaluation()
+    evaluation.add(
+        {key: value[0].numpy() for key, value in labels["groundtruths"].items()},
+        {
+            **{name: found[f"detection_{name}"] for name in names},
+            "count": found["num_detections"],
+            "record": found["record"],
+        },
+        scale=labels["image_info"][0, 2].numpy(),
+        reference_flops=1,
+    )
+    row = evaluation.row("repeating")
+    assert row.metrics["AP"] == pytest.approx(precision, abs=1e-3)
+
+
+def test_replicas_whose_images_have_different_numbers_of_objects():
+    strategy = mirrored()
+
+    def step(context):
+        count = 3 if context.replica_id_in_sync_group else 5
+        return {
+            "source_id": tf.constant([count], tf.int64),
+            "boxes": tf.fill([1, count, 4], float(count)),
+            "classes": tf.fill([1, count], count),
+        }
+
+    per_replica = strategy.experimental_distribute_values_from_function(step)
+
+    @tf.function
+    def gathered(truth):
+        def gather(truth):
+            replicas = tf.distribute.get_replica_context()
+            truth = detection_tasks._as_wide_as_all(truth, replicas)
+            return {key: replicas.all_gather(v, axis=0) for key, v in truth.items()}
+
+        return strategy.experimental_local_results(strategy.run(gather, (truth,)))[0]
+
+    truth = gathered(per_replica)
+    assert truth["source_id"].numpy().tolist() == [5, 3]
+    assert truth["classes"].numpy().tolist() == [[5] * 5, [3, 3, 3, 0, 0]]
+    assert truth["boxes"].shape == [2, 5, 4]
 
 
 def test_start_from_classification(data, tmp_path):
