@@ -9,6 +9,7 @@ import tempfile
 
 import tensorflow as tf
 
+from sact_tf import errors
 from sact_tf.checkpoints.files import refuse_existing
 from sact_tf.checkpoints.paths import variables_by_path
 from sact_tf.models.resnet import FAMILIES
@@ -101,7 +102,7 @@ def load_authors_checkpoint(model, prefix: str) -> None:
         values = {name: reader.get_tensor(name) for name in wanted}
     except (tf.errors.OpError, IndexError) as error:
         raise ValueError(
-            f"{prefix} cannot be read; is it whole? ({str(error).splitlines()[0]})"
+            f"{prefix} cannot be read; is it whole? ({errors.cause(error)})"
         ) from error
     for name, variable in wanted.items():
         variable.assign(values[name])
@@ -213,7 +214,7 @@ def _open(prefix):
     except (tf.errors.OpError, ValueError) as error:
         raise FileNotFoundError(
             f"{prefix} is no readable TensorFlow checkpoint; give the prefix of its "
-            f"files, without .index or .data. ({str(error).splitlines()[0]})"
+            f"files, without .index or .data. ({errors.cause(error)})"
         ) from error
 
 

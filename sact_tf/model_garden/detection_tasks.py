@@ -16,6 +16,7 @@ from sact_tf.model_garden import (
     detection_configs,
     detection_inputs,
     detectors,
+    numerics,
     runs,
 )
 from sact_tf.models.trunk import enlarge, per_image
@@ -43,6 +44,8 @@ class DetectionTask(base_task.Task):
     cost maps.
     """
 
+    #: Whether the first loss that is not finite ends the training, and says why.
+    ends_where_not_finite = False
     _built = None  # The last detector, and the network that it is made of.
     _evaluator = None
 
@@ -138,6 +141,8 @@ class DetectionTask(base_task.Task):
         images, labels = tf.nest.map_structure(
             lambda value: tf.ensure_shape(value, [size, *value.shape[1:]]), inputs
         )
+        # With float16: small gradients would be zero.
+        scaled = isinstance(optimizer, tf_keras.mixed_precision.LossScaleOptimizer)
         with tf.GradientTape() as tape:
             outputs = model(
                 images,
@@ -147,9 +152,21 @@ class DetectionTask(base_task.Task):
                 training=True,
             )
             found = self.build_losses(labels, outputs, model.losses)
+            if self.ends_where_not_finite:
+                found["total_loss"] = numerics.checked(
+                    found["total_loss"],
+                    model=model,
+                    optimizer=optimizer,
+                    images=images,
+                    parts=_in_order(outputs, found),
+                )
             loss = found["total_loss"] / replicas
+            if scaled:
+                loss = optimizer.get_scaled_loss(loss)
         variables = model.trainable_variables
         gradients = tape.gradient(loss, variables)
+        if scaled:
+            gradients = optimizer.get_unscaled_gradients(gradients)
         optimizer.apply_gradients(list(zip(gradients, variables, strict=True)))
         values = {**found, **self._costs(model, outputs, labels)}
         self._measure(metrics, {**values, _LEFT_OUT: labels[_LEFT_OUT]})
@@ -241,6 +258,17 @@ class DetectionTask(base_task.Task):
     def _measure(self, metrics, values):
         for metric in metrics or []:
             metric.update_state(values[metric.name])
+
+
+def _in_order(outputs, found):
+    """What a loss comes from, by name, in the order of computation."""
+    blocks = {
+        f"the output of block{number}": block["output"]
+        for number, block in enumerate(outputs["record"]["blocks"], 1)
+    }
+    names = ("proposal_logits", "proposal_boxes", "class_logits", "box_outputs")
+    losses = {name: value for name, value in found.items() if name != "total_loss"}
+    return {**blocks, **{name: outputs[name] for name in names}, **losses}
 
 
 def _as_wide_as_all(truth, replicas):
