@@ -101,7 +101,9 @@ def _described(annotation):
     if annotation is hyperparams.Config:
         return "a group of fields"
     if isinstance(annotation, type) and issubclass(annotation, hyperparams.Config):
-        return f"a group of fields ({', '.join(annotation._get_annotations())})"
+        names = list(annotation._get_annotations())
+        more = ", ..." if names[6:] else ""
+        return f"a group of fields ({', '.join(names[:6])}{more})"
     word, _ = _WORDS.get(annotation, (str(annotation), ""))
     return word
 

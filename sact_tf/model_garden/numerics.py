@@ -2,8 +2,9 @@
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
+import numpy as np
 import tensorflow as tf
 import tf_keras
 from official.core import config_definitions as cfg
@@ -74,13 +75,14 @@ def checked(
     *,
     model: tf_keras.Model,
     optimizer: tf_keras.optimizers.Optimizer,
-    images: tf.Tensor | None = None,
+    images: tf.Tensor,
     parts: Mapping[str, tf.Tensor] | None = None,
 ) -> tf.Tensor:
     """The loss; computing it fails where it is not finite, and says where it began.
 
-    To be called before the optimizer changes the variables. As long as the loss is
-    finite, nothing but the loss is looked at.
+    There is no condition around what finds that out, since conditions that spread over
+    the devices of several replicas can wait for each other for ever. So it only looks
+    at what is quick to look at: not at the weights.
 
     Args:
       loss: scalar.
@@ -97,79 +99,47 @@ def checked(
     value = tf.stop_gradient(loss)
     scaled = isinstance(optimizer, tf_keras.mixed_precision.LossScaleOptimizer)
     good = ~tf.math.is_nan(value) if scaled else tf.math.is_finite(value)
-    parts = {
-        name: tf.stop_gradient(part)
-        for name, part in {**(parts or {}), "the loss itself": loss}.items()
-    }
-
-    # Not within the branch: an optimizer may make the variable when it is asked first.
-    step = tf.cast(optimizer.iterations, tf.int64) + 1
-
-    def fail():
-        kind = tf.where(tf.math.is_nan(value), "NaN", "infinite")
-        number = tf.strings.as_string(step)
-        said = [f"{_BEGINNING} (", kind, ") at step ", number, ". It began in "]
-        message = tf.strings.join([*said, _where(model, images, parts), f" {_END}"])
-        with tf.control_dependencies([tf.debugging.Assert(good, [message])]):
-            return tf.identity(value)
-
-    with tf.control_dependencies([tf.cond(good, lambda: value, fail)]):
+    step = tf.strings.as_string(tf.cast(optimizer.iterations, tf.int64) + 1)
+    kind = tf.where(tf.math.is_nan(value), "NaN", "infinite")
+    parts = {"the images of the batch": images, **(parts or {}), "the loss": loss}
+    where = tf.strings.join([_first_part(parts), f". Try {_SLOWER}, or bfloat16."])
+    statistics = _statistics(model)
+    if statistics:
+        name, bad = _first_statistic(statistics)
+        advice = (
+            ": this batch norm met numbers that are not. Try fixed batch norm "
+            "(freeze_batch_norm=true), images of one size or batches of one, "
+            f"{_SLOWER}."
+        )
+        where = tf.where(bad, tf.strings.join([name, advice]), where)
+    said = [f"{_BEGINNING} (", kind, ") at step ", step, ". It began in ", where]
+    message = tf.strings.join([*said, f" {_END}"])
+    with tf.control_dependencies([tf.debugging.Assert(good, [message])]):
         return tf.identity(loss)
 
 
-def _where(model, images, parts):
-    """What is the first that is not finite, and what to try."""
-    name, _, _ = _first(list(parts), list(parts.values()))
-    where = tf.strings.join(
-        [name, f", while all variables are finite. Try {_SLOWER}, or bfloat16."]
-    )
-    for variables, kind, rest in (
-        (
-            model.non_trainable_variables,
-            "fixed variables and moving statistics",
-            ", while the weights are finite: batch norm met numbers that are not. Try "
-            "fixed batch norm (freeze_batch_norm=true), images of one size or batches "
-            f"of one, {_SLOWER}.",
-        ),
-        (
-            model.trainable_variables,
-            "weights",
-            f", which the step before has spoilt. Try {_SLOWER}.",
-        ),
-    ):
-        floating = [v for v in variables if v.dtype.is_floating]
-        if not floating:
-            continue
-        name, bad, count = _first(
-            [variable.name.partition(":")[0] for variable in floating],
-            [_value(variable) for variable in floating],
-        )
-        count = tf.strings.as_string(count)
-        several = [" (one of ", count, f" of {len(floating)} {kind})"]
-        where = tf.where(bad, tf.strings.join([name, *several, rest]), where)
-    if images is None:
-        return where
-    return tf.where(
-        tf.reduce_all(tf.math.is_finite(images)),
-        where,
-        "the images of the batch, which come from the data so.",
-    )
+def _first_part(parts):
+    """Name of the first of some tensors that is not finite; the last if none is."""
+    bad = [
+        ~tf.reduce_all(tf.math.is_finite(tf.stop_gradient(part)))
+        for part in list(parts.values())[:-1]
+    ]
+    return tf.gather(list(parts), tf.argmax(tf.cast([*bad, True], tf.int32)))
 
 
-def _first(names: Sequence[str], tensors: Sequence[tf.Tensor]):
-    """The first that is not finite, whether there is any, and how many there are."""
-    bad = tf.stack([~tf.reduce_all(tf.math.is_finite(tensor)) for tensor in tensors])
-    bad = tf.cast(bad, tf.int32)
-    count = tf.reduce_sum(bad)
-    return tf.gather(tf.constant(names), tf.argmax(bad)), count > 0, count
+def _statistics(model):
+    """Moving statistics of batch norms; none where reading them takes a network."""
+    if isinstance(tf.distribute.get_strategy(), tf.distribute.ParameterServerStrategy):
+        return []
+    return [v for v in model.non_trainable_variables if "moving_" in v.name]
 
 
-def _value(variable):
-    """What a variable is now, on this replica.
-
-    Reading it as usual, a cache of asynchronous workers would keep a tensor that only
-    exists where this is read.
-    """
-    if tf.inside_function():
-        return tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=variable.dtype)
-    return variable.read_value()
+def _first_statistic(statistics):
+    """Name of the first that is not finite, and whether there is any."""
+    names = [variable.name.partition(":")[0] for variable in statistics]
+    ends = np.cumsum([variable.shape.num_elements() for variable in statistics])
+    values = tf.concat([tf.reshape(v.read_value(), [-1]) for v in statistics], 0)
+    bad = ~tf.math.is_finite(values)
+    first = tf.argmax(tf.cast(bad, tf.int32))
+    index = tf.searchsorted(tf.constant(ends), first[tf.newaxis], side="right")[0]
+    return tf.gather(names, index), tf.reduce_any(bad)

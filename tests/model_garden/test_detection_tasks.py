@@ -4,11 +4,16 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
+from official.core import config_definitions as cfg
 from official.core import exp_factory, task_factory
+from official.modeling import performance
 from pycocotools import coco as pycoco
 from pycocotools import cocoeval
 
+from sact_tf import training
 from sact_tf.data import coco
+from sact_tf.detection import proposals
 from sact_tf.evaluation import detection
 from sact_tf.model_garden import (
     detection_configs,
@@ -16,9 +21,10 @@ from sact_tf.model_garden import (
     detection_tasks,
     detectors,
     experiments,
+    numerics,
     runs,
 )
-from tests.detection import coco_files
+from tests.detection import coco_files, tiny
 from tests.model_garden.test_tasks import run, summaries
 from tests.replicas import mirrored
 
@@ -469,3 +475,70 @@ def test_messages(data, tmp_path, trained):
     )
     with pytest.raises(ValueError, match="does not fit the network"):
         detectors.load(tmp_path / "run")
+
+
+PRECISIONS = ("float16", "bfloat16")
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_boxes_keep_their_precision(dtype):
+    with numerics.precision(cfg.RuntimeConfig(mixed_precision_dtype=dtype)):
+        detector = tiny.detector()
+    for layer in (detector._sampler, detector._generator):
+        parts = [layer, *layer.submodules]
+        parts = [part for part in parts if isinstance(part, tf_keras.layers.Layer)]
+        assert {part.compute_dtype for part in parts} == {"float32"}
+    objects = [[1001.3, 3.7, 1500.9, 700.1], [20.6, 801.4, 1300.2, 1503.8]]
+    boxes = np.concatenate([objects, np.full([20, 4], -1.0)])[np.newaxis]
+    none = proposals.Proposals(
+        tf.zeros([1, 20, 4]), tf.zeros([1, 20]), tf.zeros([1, 20], tf.bool)
+    )
+    classes = np.int32([[2, 3] + [-1] * 20])
+    regions, found = detector._sampled(none, np.float32(boxes), classes)
+    there = found["class_targets"][0] > 0
+    order = np.argsort(found["class_targets"][0][there])
+    np.testing.assert_array_equal(regions[0][there].numpy()[order], np.float32(objects))
+    # An object is itself, to the last bit.
+    assert found["box_targets"].dtype == tf.float32
+    assert not found["box_targets"][0][there].numpy().any()
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_a_step_in_mixed_precision(data, dtype):
+    params = experiment(data, adaptivity="none", units=[1, 1, 1, 1])
+    # Gradients that float16 has no numbers for.
+    weights = ("proposal_score", "proposal_box", "class", "box")
+    params.task.losses.override({f"{name}_weight": 1e-7 for name in weights})
+    params.runtime.mixed_precision_dtype = dtype
+    task = task_factory.get_task(params.task)
+    optimizer = performance.configure_optimizer(
+        tf_keras.optimizers.legacy.SGD(1e5), use_float16=dtype == "float16"
+    )
+    batch = next(iter(task.build_inputs(params.task.train_data)))
+    with numerics.precision(params.runtime):
+        model = task.build_model()
+    before = [variable.numpy() for variable in model.trainable_variables]
+    task.train_step(batch, model, optimizer)
+    for old, new in zip(before, model.trainable_variables, strict=True):
+        assert new.dtype == tf.float32 and np.isfinite(new).all()
+        assert (old != new.numpy()).any(), new.name
+        # Not by the loss scale, either.
+        assert np.abs(old - new.numpy()).max() < 1.0, new.name
+    outputs = model(batch[0], training=False)
+    for name in ("detection_boxes", "detection_scores", "anchors", "proposal_boxes"):
+        assert outputs[name].dtype == tf.float32
+
+
+def test_a_training_that_leaves_the_numbers(data, tmp_path):
+    params = experiment(data, adaptivity="none", units=[1, 1, 1, 1])
+    task = runs.make_task(params, str(tmp_path), tf.distribute.get_strategy())
+    model = task.build_model()
+    # As after a step that was much too large.
+    kernel = model.extractor.blocks[1].units[0].conv2.kernel
+    kernel.assign(1e38 * kernel)
+    batch = next(iter(task.build_inputs(params.task.train_data)))
+    with pytest.raises(training.NonFiniteLossError) as error, numerics.explained():
+        task.train_step(batch, model, tf_keras.optimizers.legacy.SGD(1e-9))
+    assert "at step 1. It began in the output of block" in str(error.value)
+    assert "Try a smaller learning rate" in str(error.value)
+    assert np.isfinite(model.proposal_head.conv.kernel).all()
