@@ -14,7 +14,7 @@ from sact_tf.training import NonFiniteLossError
 
 _PRECISIONS = ("float32", "float16", "bfloat16")
 _BEGINNING = "The loss is not finite"
-_END = "(docs/model_garden.md says more about losses that are not finite.)"
+_END = "(See Losses that are not finite in docs/model_garden.md.)"
 _SLOWER = (
     "a smaller learning rate or a warm-up (trainer.optimizer_config.learning_rate and "
     ".warmup), clipped gradients (for instance trainer.optimizer_config.optimizer.sgd."
