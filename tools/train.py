@@ -11,6 +11,7 @@ of them again, goes on from the last checkpoint.
 """
 
 import os
+import pprint
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -18,11 +19,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import gin
 import tensorflow as tf
 import yaml
-from absl import app, flags
+from absl import app, flags, logging
+from official.common import distribute_utils
 from official.common import flags as garden_flags
-from official.core import train_utils
-from official.modeling import performance
-from official.vision import train
+from official.core import exp_factory, train_utils
+from official.vision import train  # noqa: F401, has a flag of its own.
 
 from sact_tf import text_files
 from sact_tf.checkpoints import patterns
@@ -30,7 +31,10 @@ from sact_tf.distribution import strategies
 from sact_tf.distribution.cluster import from_environment
 from sact_tf.model_garden import (
     distributed,
+    fields,
+    numerics,
     registry_imports,  # noqa: F401
+    runs,
 )
 from tools import command_line
 
@@ -44,7 +48,11 @@ def main() -> None:
     garden_flags.define_flags()
     flags.adopt_module_key_flags(garden_flags)  # So that --help shows them.
     flags.mark_flags_as_required(["experiment", "mode", "model_dir"])
-    app.run(lambda argv: command_line.run(lambda: _interruptible(_train, argv)))
+    app.run(lambda argv: _run(_train))
+
+
+def _run(part):
+    command_line.run(lambda: _interruptible(part), log_folder=flags.FLAGS.model_dir)
 
 
 def _interruptible(train_or_evaluate, *arguments):
@@ -63,43 +71,71 @@ def _interruptible(train_or_evaluate, *arguments):
         sys.exit(130)
 
 
-def _train(argv):
-    # Parsed here before the Garden does, to say in one sentence what is wrong with it.
+def _train():
+    params = _experiment()
+    cluster = from_environment()
+    folder, mode = flags.FLAGS.model_dir, flags.FLAGS.mode
+    if "train" in mode:
+        patterns.refuse(folder, "A run (--model_dir)")
+        _claim(folder, params)
+    gin.parse_config_files_and_bindings(flags.FLAGS.gin_file, flags.FLAGS.gin_params)
+    runtime = params.runtime
+    name = runtime.distribution_strategy
+    evaluates = cluster is not None and cluster.role == "evaluator"
+    if name in strategies.OF_SEVERAL or evaluates:
+        _train_with_others(cluster, params)
+        return
+    strategies.check(name, cluster)
+    strategy = distribute_utils.get_distribution_strategy(
+        distribution_strategy=name,
+        all_reduce_alg=runtime.all_reduce_alg,
+        num_gpus=runtime.num_gpus,
+        tpu_address=runtime.tpu,
+    )
+    runs.train(
+        params,
+        folder,
+        mode,
+        strategy=strategy,
+        save_aside=flags.FLAGS.enable_async_checkpointing,
+    )
+
+
+def _experiment():
+    """What the flags describe, checked.
+
+    Raises:
+      ValueError: they describe nothing; the message names the flag or the field.
+    """
+    where = "--experiment, --config_file or --params_override"
+    # Read here before the Garden does, to say in one sentence what is wrong with them.
     for path in flags.FLAGS.config_file or []:
         if os.path.isfile(path):
             text_files.read(path)
     try:
-        params = train_utils.parse_configuration(flags.FLAGS, print_return=False)
+        usual = exp_factory.get_exp_config(flags.FLAGS.experiment)
+        params = train_utils.ExperimentParser(flags.FLAGS).parse()
     except tf.errors.NotFoundError as error:
         raise ValueError(
             "--config_file takes YAML files, and --params_override such a file, YAML, "
             f"JSON, or a.b=1,c.d=[2,3]. There is none that is called {error.message}"
         ) from error
+    except yaml.YAMLError as error:
+        raise ValueError(f"{where}: this is no YAML ({error})") from error
     except (LookupError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"--experiment, --config_file or --params_override: {error.args[0]}"
-        ) from error
-    cluster = from_environment()
-    if "train" in flags.FLAGS.mode:
-        patterns.refuse(flags.FLAGS.model_dir, "A run (--model_dir)")
-        _claim(flags.FLAGS.model_dir, params)
-    name = params.runtime.distribution_strategy
-    evaluates = cluster is not None and cluster.role == "evaluator"
-    if name in strategies.OF_SEVERAL or evaluates:
-        _train_with_others(cluster, params)
-    else:
-        strategies.check(name, cluster)
-        train.main(argv)
+        raise ValueError(f"{where}: {error.args[0]}") from error
+    fields.check(params, like=usual)
+    params.validate()
+    params.lock()
+    logging.info("The experiment:\n%s", pprint.pformat(params.as_dict()))
+    return params
 
 
 def _train_with_others(cluster, params):
-    strategies.check(params.runtime.distribution_strategy, cluster)
-    gin.parse_config_files_and_bindings(flags.FLAGS.gin_file, flags.FLAGS.gin_params)
-    if params.runtime.mixed_precision_dtype:
-        performance.set_mixed_precision_policy(params.runtime.mixed_precision_dtype)
     code = 0
     try:
-        command_line.run(lambda: _interruptible(_take_part, cluster, params))
+        with numerics.precision(params.runtime):
+            _run(lambda: _take_part(cluster, params))
     except SystemExit as ended:
         code = ended.code
     if code or cluster.asynchronous:

@@ -10,6 +10,7 @@ import tempfile
 
 import tensorflow as tf
 
+from sact_tf import errors
 from sact_tf.checkpoints import patterns
 from sact_tf.checkpoints.files import refuse_existing
 from sact_tf.checkpoints.paths import variables_by_path
@@ -107,7 +108,7 @@ def _load(model, reader, prefix):
         values = {name: reader.get_tensor(name) for name in wanted}
     except (tf.errors.OpError, IndexError) as error:
         raise ValueError(
-            f"{prefix} cannot be read; is it whole? ({str(error).splitlines()[0]})"
+            f"{prefix} cannot be read; is it whole? ({errors.cause(error)})"
         ) from error
     for name, variable in wanted.items():
         variable.assign(values[name])
@@ -224,7 +225,7 @@ def _open(prefix):
         except (tf.errors.OpError, ValueError) as error:
             raise FileNotFoundError(
                 f"{prefix} is no readable TensorFlow checkpoint; give the prefix of "
-                f"its files, without .index or .data. ({str(error).splitlines()[0]})"
+                f"its files, without .index or .data. ({errors.cause(error)})"
             ) from error
         yield reader
 

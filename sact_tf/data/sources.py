@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
+from sact_tf import errors
 from sact_tf.data import (
     class_folders,
     decoding,
@@ -270,7 +271,7 @@ def _records(name, split, files, num_images):
     except (tf.errors.InvalidArgumentError, tf.errors.DataLossError) as error:
         raise ValueError(
             f"{files[0]} has no examples with {' and '.join(_RECORD_FEATURES)}, as "
-            f"TF-Slim writes them. ({str(error).splitlines()[0]})"
+            f"TF-Slim writes them. ({errors.cause(error)})"
         ) from error
     return _photographs(f"{name} {split}", examples, decode, classes, num_images)
 

@@ -124,7 +124,7 @@ class Evaluation:
             "width": int(truth["width"]),
         }
         self._state["images"].append(image)
-        for index in range(min(int(truth["num_detections"]), len(truth["classes"]))):
+        for index in range(int(truth["num_detections"])):
             ymin, xmin, ymax, xmax = (float(side) for side in truth["boxes"][index])
             self._state["objects"].append(
                 {

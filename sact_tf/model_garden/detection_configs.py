@@ -64,7 +64,8 @@ class DetectionData(cfg.DataConfig):
       shorter_side: pixels that the shorter side of every image is brought to ...
       longer_side: ... unless the longer one would then have more pixels than this.
       horizontal_flip: mirror every other image, in training.
-      max_num_instances: boxes of an image, at most; others are left out.
+      max_num_instances: boxes of an image, at most, in training. How many are left out
+        is logged as `boxes_left_out`. Evaluations take all.
     """
 
     annotation_file: str = ""

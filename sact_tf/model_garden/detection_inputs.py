@@ -7,8 +7,12 @@ Elements are pairs of images, float32 [B, H, W, 3] in [-1, 1], and a dict:
       (y, x), offset (zero).
     boxes: float32 [B, M, 4], [ymin, xmin, ymax, xmax] in pixels; rows of -1 for none.
     classes: int32 [B, M]; -1 for none.
+    boxes_left_out: int32 [B], boxes of the image that are not among these M.
     groundtruths: all boxes, crowds too, in pixels of the original image, for the
       evaluator.
+
+M is `max_num_instances` in training. In an evaluation, where every object counts, it is
+more if an image has more.
 
 Images keep their aspect ratios, so each has a size of its own: a batch of one has no
 padding; images of a larger batch are padded at the bottom and on the right to the size
@@ -21,7 +25,6 @@ import tensorflow as tf
 from absl import logging
 from official.core import config_definitions as cfg
 from official.vision.dataloaders import tf_example_decoder, tfds_detection_decoders
-from official.vision.ops import preprocess_ops
 
 from sact_tf.data import coco, decoding, digit_scenes, image_files, preprocessing
 from sact_tf.distribution import sharding
@@ -77,14 +80,22 @@ def dataset(
             f"{field}.shorter_side must be positive and not above longer_side. "
             f"Received: {config.shorter_side}, {config.longer_side}"
         )
+    if config.max_num_instances < 1:
+        raise ValueError(
+            f"{field}.max_num_instances must be at least 1. Received: "
+            f"{config.max_num_instances}"
+        )
     config = inputs.seeded(config, input_context, first_step)
 
     def prepare(example):
         return _prepare(example, config, num_classes, input_context, field)
 
     def batch(examples, context):
-        size = inputs.replica_batch_size(config, context)
-        return examples.padded_batch(size, drop_remainder=config.drop_remainder)
+        return examples.padded_batch(
+            inputs.replica_batch_size(config, context),
+            drop_remainder=config.drop_remainder,
+            padding_values=_fills(examples.element_spec),
+        )
 
     if config.annotation_file:
         examples = _annotated(config, num_classes, input_context, field)
@@ -145,18 +156,23 @@ def _prepare(example, config, num_classes, context, field):
 
 
 def _labels(size, original, boxes, classes, truth, config):
-    count = config.max_num_instances
+    count = tf.shape(classes)[0]
+    kept = config.max_num_instances if config.is_training else count
 
-    def fixed(values, fill):
-        return preprocess_ops.clip_or_pad_to_fixed_size(values, count, fill)
+    def widened(values):
+        missing = tf.maximum(config.max_num_instances - count, 0)
+        paddings = [[0, missing], *[[0, 0]] * (values.shape.rank - 1)]
+        values = tf.pad(values[:kept], paddings, constant_values=-1)
+        # Sampling must know how many there can be.
+        width = config.max_num_instances if config.is_training else None
+        return tf.ensure_shape(values, [width, *values.shape[1:]])
 
-    for key, fill in (("boxes", -1), ("classes", -1), ("areas", 0), ("is_crowds", 0)):
-        truth[key] = fixed(truth[key], fill)
     return {
         "image_shapes": size,
         "image_info": tf.stack([original, size, size / original, [0.0, 0.0]]),
-        "boxes": fixed(boxes, -1),
-        "classes": fixed(classes, -1),
+        "boxes": widened(boxes),
+        "classes": widened(classes),
+        "boxes_left_out": tf.maximum(count - kept, 0),
         "groundtruths": truth,
     }
 
@@ -167,6 +183,15 @@ class _RecordDecoder(tf_example_decoder.TfExampleDecoder):
     def _decode_image(self, parsed_tensors):
         size = [parsed_tensors["image/height"], parsed_tensors["image/width"]]
         return decoding.decode(parsed_tensors["image/encoded"], tf.stack(size))
+
+
+def _fills(spec):
+    """What a batch is filled with, where images or their numbers of objects differ."""
+    images, labels = tf.nest.map_structure(lambda part: tf.zeros([], part.dtype), spec)
+    for objects in (labels, labels["groundtruths"]):
+        for key in ("boxes", "classes"):
+            objects[key] -= 1
+    return images, labels
 
 
 def _tfds_decoder(config, field):
@@ -206,6 +231,8 @@ def _annotated(config, num_classes, context, field):
             f"categories of {config.annotation_file}. Received: {num_classes}"
         )
     boxes = [annotations.boxes[image["id"]] for image in annotations.images]
+    if config.is_training:
+        _say_what_is_left_out(boxes, config.max_num_instances, field)
     lengths = [len(of_image) for of_image in boxes]
     flat = [box for of_image in boxes for box in of_image]
 
@@ -267,6 +294,24 @@ def _annotated(config, num_classes, context, field):
     return examples.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
 
 
+def _say_what_is_left_out(boxes, max_num_instances, field):
+    counts = [sum(not box["iscrowd"] for box in of_image) for of_image in boxes]
+    left_out = [
+        count - max_num_instances for count in counts if count > max_num_instances
+    ]
+    if left_out:
+        logging.warning(
+            "%s: %d of %d images have more than max_num_instances=%d boxes, one of "
+            "them %d. %d boxes are left out in training.",
+            field,
+            len(left_out),
+            len(counts),
+            max_num_instances,
+            max(counts),
+            sum(left_out),
+        )
+
+
 def _scenes(config, context, first_step):
     size = inputs.replica_batch_size(config, context)
     workers, worker = sharding.count(context), sharding.index(context)
@@ -304,6 +349,7 @@ def _scenes(config, context, first_step):
             ),
             "boxes": boxes,
             "classes": classes,
+            "boxes_left_out": tf.zeros([count], tf.int32),
             "groundtruths": {
                 "source_id": first + tf.range(count, dtype=tf.int64) + 1,
                 "height": tf.fill([count], tf.constant(config.image_size, tf.int64)),

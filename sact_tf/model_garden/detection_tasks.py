@@ -16,12 +16,14 @@ from sact_tf.model_garden import (
     detection_configs,
     detection_inputs,
     detectors,
+    numerics,
     runs,
 )
 from sact_tf.models.trunk import enlarge, per_image
 
 _IMAGES_SHOWN = 4
 _SCORE_SHOWN = 0.5
+_LEFT_OUT = "boxes_left_out"
 _LOSSES = (
     "total_loss",
     "proposal_score_loss",
@@ -42,6 +44,8 @@ class DetectionTask(base_task.Task):
     cost maps.
     """
 
+    #: Whether the first loss that is not finite ends the training, and says why.
+    ends_where_not_finite = False
     _built = None  # The last detector, and the network that it is made of.
     _evaluator = None
 
@@ -115,7 +119,10 @@ class DetectionTask(base_task.Task):
         return found
 
     def build_metrics(self, training=True) -> list[tf_keras.metrics.Metric]:
-        """A mean for each of the losses, in training, and of the costs."""
+        """A mean for each of the losses, in training, and of the costs.
+
+        In training also how many boxes `max_num_instances` has left out.
+        """
         names = [*backbones.cost_names(detectors.NUM_BLOCKS), "flops_share"]
         if training:
             names += _LOSSES
@@ -123,7 +130,8 @@ class DetectionTask(base_task.Task):
             self._evaluator = coco_evaluator.COCOEvaluator(
                 annotation_file=None, include_mask=False
             )
-        return [tf_keras.metrics.Mean(name) for name in names]
+        metrics = [tf_keras.metrics.Mean(name) for name in names]
+        return [*metrics, tf_keras.metrics.Sum(_LEFT_OUT)] if training else metrics
 
     def train_step(self, inputs, model, optimizer, metrics=None) -> dict:
         """One step of gradient descent."""
@@ -133,6 +141,8 @@ class DetectionTask(base_task.Task):
         images, labels = tf.nest.map_structure(
             lambda value: tf.ensure_shape(value, [size, *value.shape[1:]]), inputs
         )
+        # With float16: small gradients would be zero.
+        scaled = isinstance(optimizer, tf_keras.mixed_precision.LossScaleOptimizer)
         with tf.GradientTape() as tape:
             outputs = model(
                 images,
@@ -142,11 +152,24 @@ class DetectionTask(base_task.Task):
                 training=True,
             )
             found = self.build_losses(labels, outputs, model.losses)
+            if self.ends_where_not_finite:
+                found["total_loss"] = numerics.checked(
+                    found["total_loss"],
+                    model=model,
+                    optimizer=optimizer,
+                    images=images,
+                    parts=_in_order(outputs, found),
+                )
             loss = found["total_loss"] / replicas
+            if scaled:
+                loss = optimizer.get_scaled_loss(loss)
         variables = model.trainable_variables
         gradients = tape.gradient(loss, variables)
+        if scaled:
+            gradients = optimizer.get_unscaled_gradients(gradients)
         optimizer.apply_gradients(list(zip(gradients, variables, strict=True)))
-        self._measure(metrics, {**found, **self._costs(model, outputs, labels)})
+        values = {**found, **self._costs(model, outputs, labels)}
+        self._measure(metrics, {**values, _LEFT_OUT: labels[_LEFT_OUT]})
         return {self.loss: found["total_loss"]}
 
     def validation_step(self, inputs, model, metrics=None) -> dict:
@@ -170,6 +193,7 @@ class DetectionTask(base_task.Task):
         if replicas.num_replicas_in_sync > 1:
             # COCO's metrics need the images of all replicas, those of other processes
             # too.
+            logs["groundtruths"] = _as_wide_as_all(logs["groundtruths"], replicas)
             logs = tf.nest.map_structure(
                 lambda values: replicas.all_gather(values, axis=0), logs
             )
@@ -234,6 +258,30 @@ class DetectionTask(base_task.Task):
     def _measure(self, metrics, values):
         for metric in metrics or []:
             metric.update_state(values[metric.name])
+
+
+def _in_order(outputs, found):
+    """What a loss comes from, by name, in the order of computation."""
+    blocks = {
+        f"the output of block{number}": block["output"]
+        for number, block in enumerate(outputs["record"]["blocks"], 1)
+    }
+    names = ("proposal_logits", "proposal_boxes", "class_logits", "box_outputs")
+    losses = {name: value for name, value in found.items() if name != "total_loss"}
+    return {**blocks, **{name: outputs[name] for name in names}, **losses}
+
+
+def _as_wide_as_all(truth, replicas):
+    """Objects with room for as many as an image of any replica has."""
+    width = tf.shape(truth["classes"])[1]
+    widest = tf.reduce_max(replicas.all_gather(width[tf.newaxis], axis=0))
+    room = [[0, 0], [0, widest - width]]
+    return {
+        key: tf.pad(values, [*room, *[[0, 0]] * (values.shape.rank - 2)])
+        if values.shape.rank > 1
+        else values
+        for key, values in truth.items()
+    }
 
 
 def _confident(entry):

@@ -14,14 +14,16 @@ import tensorflow as tf
 import tf_keras
 from absl import logging
 from official.common import distribute_utils
-from official.core import base_trainer, task_factory, train_lib, train_utils
+from official.core import base_trainer, train_lib, train_utils
 from official.core import config_definitions as cfg
 from official.vision.utils import summary_manager
 from tensorflow.python.distribute.distribute_utils import cache_variable_reads
 
+from sact_tf import errors
 from sact_tf.checkpoints import patterns
 from sact_tf.distribution import agreement, sharding, strategies
 from sact_tf.distribution.cluster import Cluster
+from sact_tf.model_garden import numerics, runs
 
 #: How often an evaluator looks whether the training has ended, in seconds.
 _EVALUATOR_LOOKS_EVERY = 10
@@ -87,7 +89,8 @@ def run(cluster: Cluster, params: cfg.ExperimentConfig, mode: str, folder: str) 
     if asynchronous:
         mode = "train"  # Evaluation is the evaluator's.
     try:
-        _Runner.of(cluster, strategy, params, mode, folder).run()
+        with numerics.explained():
+            _Runner.of(cluster, strategy, params, mode, folder).run()
     except _LOST as error:
         ended = (
             "A parameter server has ended, and its part of the parameters with it"
@@ -111,7 +114,7 @@ _LOST = (
 
 
 def _reason(error):
-    return error.message.strip().partition("\n")[0][:200]
+    return errors.cause(error)[:200]
 
 
 def _evaluate(cluster, params, folder):
@@ -200,8 +203,7 @@ class _Runner(train_lib.OrbitExperimentRunner):
     @classmethod
     def of(cls, cluster, strategy, params, mode, folder):
         """A runner; only one process that trains writes summaries."""
-        with strategy.scope():
-            task = task_factory.get_task(params.task, logging_dir=folder)
+        task = runs.make_task(params, folder, strategy)
         writes = cluster.leads or cluster.role == "evaluator"
         pictures = writes and summary_manager.maybe_build_eval_summary_manager(
             params, folder

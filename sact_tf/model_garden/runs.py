@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import tensorflow as tf
 import tf_keras
 import yaml
+from official.core import base_task, task_factory, train_lib, train_utils
 from official.core import config_definitions as cfg
-from official.core import task_factory, train_lib, train_utils
 from official.vision.utils import summary_manager
 
+from sact_tf import errors
 from sact_tf.checkpoints import patterns
-from sact_tf.model_garden import backbones, configs, inputs
+from sact_tf.model_garden import backbones, configs, fields, inputs, numerics
 from sact_tf.models.resnet import ResNet
 
 _PARAMS = "params.yaml"
@@ -70,42 +71,66 @@ def train(
     *,
     strategy: tf.distribute.Strategy | None = None,
     actions: Sequence[Callable[[dict], None]] = (),
+    save_aside: bool = False,
 ) -> tf_keras.Model:
     """What tools.train does, within a process: a run that was stopped goes on.
 
     Args:
       params: the experiment.
       folder: of the run.
-      mode: "train" or "train_and_eval".
+      mode: "train", "train_and_eval" or another one of the Garden's.
       strategy: where to train; on the first CPU by default.
       actions: called with the losses and metrics after every `steps_per_loop` steps.
+      save_aside: whether training goes on while a checkpoint is written.
 
     Returns:
       The trained model.
 
     Raises:
-      ValueError: the folder's name is one that TensorFlow takes for a pattern.
+      ValueError: the experiment cannot be run (the message names the field), or the
+        folder's name is one that TensorFlow takes for a pattern.
+      NonFiniteLossError: the message says where it began, and what to try.
     """
     folder = os.fspath(folder)
     patterns.refuse(folder, "A run")
+    for part in ("task", "runtime"):
+        fields.check(getattr(params, part), f"{part}.")
     # The Garden leaves there the variable of the last run of this process.
     tf.summary.experimental.set_step(None)
-    train_utils.serialize_config(params, folder)
+    if "train" in mode:
+        train_utils.serialize_config(params, folder)
     strategy = strategy or tf.distribute.OneDeviceStrategy("cpu:0")
+    with numerics.precision(params.runtime), numerics.explained():
+        model, _ = train_lib.run_experiment(
+            strategy,
+            make_task(params, folder, strategy),
+            mode,
+            params,
+            folder,
+            train_actions=list(actions),
+            eval_summary_manager=summary_manager.maybe_build_eval_summary_manager(
+                params, folder
+            ),
+            enable_async_checkpointing=save_aside,
+        )
+    return model
+
+
+def make_task(
+    params: cfg.ExperimentConfig, folder: str, strategy: tf.distribute.Strategy
+) -> base_task.Task:
+    """The task of a run.
+
+    Args:
+      params: the experiment.
+      folder: of the run.
+      strategy: where to train.
+    """
     with strategy.scope():
         task = task_factory.get_task(params.task, logging_dir=folder)
-    model, _ = train_lib.run_experiment(
-        strategy,
-        task,
-        mode,
-        params,
-        folder,
-        train_actions=list(actions),
-        eval_summary_manager=summary_manager.maybe_build_eval_summary_manager(
-            params, folder
-        ),
-    )
-    return model
+    # Tasks of the Garden's own do not ask.
+    task.ends_where_not_finite = numerics.ends_where_not_finite(params)
+    return task
 
 
 def load(path: str | os.PathLike) -> Run:
@@ -182,7 +207,7 @@ def restore(model: tf.Module, checkpoint: str, folder: str) -> None:
     except (AssertionError, ValueError, IndexError, tf.errors.OpError) as error:
         raise ValueError(
             f"{checkpoint} does not fit the network of {folder}/{_PARAMS}, or is not "
-            f"whole. ({str(error).splitlines()[0]})"
+            f"whole. ({errors.cause(error)})"
         ) from error
 
 

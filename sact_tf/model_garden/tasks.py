@@ -1,5 +1,7 @@
 """The classification task: cross-entropy, L2 and ponder cost, with the costs logged."""
 
+import threading
+
 import numpy as np
 import tensorflow as tf
 import tf_keras
@@ -9,7 +11,7 @@ from official.vision.tasks import image_classification as garden
 
 from sact_tf import visualization
 from sact_tf.checkpoints.transfer import initialize_from
-from sact_tf.model_garden import backbones, configs, inputs, runs
+from sact_tf.model_garden import backbones, configs, inputs, numerics, runs
 
 _IMAGES_SHOWN = 4
 
@@ -24,7 +26,15 @@ class ClassificationTask(garden.ImageClassificationTask):
     ponder cost maps at every evaluation.
     """
 
+    #: Whether the first loss that is not finite ends the training, and says why.
+    ends_where_not_finite = False
     _network = None  # of the last model built, to draw its maps
+
+    def __init__(self, params, logging_dir=None, name=None):
+        """See the Garden's task."""
+        super().__init__(params, logging_dir=logging_dir, name=name)
+        # What is being trained on; every replica has a thread.
+        self._this_thread = threading.local()
 
     def build_model(self) -> backbones.ClassificationModel:
         """Makes the network; with `seed`, always the same."""
@@ -93,7 +103,23 @@ class ClassificationTask(garden.ImageClassificationTask):
 
     def build_losses(self, labels, model_outputs, aux_losses=None) -> tf.Tensor:
         """Mean cross-entropy plus the network's own losses (ponder cost and L2)."""
-        return super().build_losses(labels, model_outputs["logits"], aux_losses)
+        loss = super().build_losses(labels, model_outputs["logits"], aux_losses)
+        step = getattr(self._this_thread, "step", None)
+        if step and self.ends_where_not_finite:
+            loss = numerics.checked(loss, parts=model_outputs, **step)
+        return loss
+
+    def train_step(self, inputs, model, optimizer, metrics=None) -> dict:
+        """As the Garden's; a loss that is not finite says where that began."""
+        self._this_thread.step = {
+            "images": inputs[0],
+            "model": model,
+            "optimizer": optimizer,
+        }
+        try:
+            return super().train_step(inputs, model, optimizer, metrics)
+        finally:
+            self._this_thread.step = None
 
     def build_metrics(self, training=True) -> list[tf_keras.metrics.Metric]:
         """Accuracies, and a mean for each of the costs."""

@@ -266,6 +266,7 @@ def test_messages(tmp_path):
     complain("num_classes must be 5 or more", 4, **both)
     complain("shorter_side must be positive", shorter_side=9, longer_side=8, **both)
     complain("global_batch_size must be at least 1", global_batch_size=0, **both)
+    complain("max_num_instances must be at least 1", max_num_instances=0, **both)
     (folder / "000010.png").write_bytes(b"")
     complain(r"F: 1 of 4 images .*000010.png \(corrupt\)", **both)
     config = detection_configs.DetectionScenes(is_training=False)
@@ -307,3 +308,56 @@ def test_boxes_beyond_their_images_are_counted(tmp_path, caplog):
     with caplog.at_level("WARNING"):
         detection_inputs.dataset(config, num_classes=5, field="F")
     assert "F: 1 boxes have no area within their images" in caplog.text
+
+
+def crowded(tmp_path, training, **options):
+    """An image with 150 boxes and a crowd, and one with two boxes."""
+    many = [
+        coco_files.box(10, 1 + 2 * (n % 2), 4 * (n % 15), 4 * (n // 15), 3, 3)
+        for n in range(150)
+    ]
+    few = [coco_files.box(20, 4, 5, 5 + n, 20, 20) for n in range(2)]
+    crowd = {**coco_files.box(10, 1, 0, 0, 60, 40), "iscrowd": 1}
+    file, folder = coco_files.write(
+        tmp_path, ((60, 80), (90, 60)), annotations=[*many, crowd, *few]
+    )
+    config = detection_configs.DetectionData(
+        annotation_file=str(file),
+        image_dir=str(folder),
+        is_training=training,
+        global_batch_size=2,
+        drop_remainder=training,
+        **{**SMALL, **options},
+    )
+    return config, many
+
+
+@pytest.mark.parametrize("max_num_instances", [100, 1])
+def test_every_object_counts_in_an_evaluation(tmp_path, max_num_instances):
+    config, many = crowded(tmp_path, False, max_num_instances=max_num_instances)
+    ((_, labels),) = detection_inputs.dataset(config, num_classes=5)
+    truth = labels["groundtruths"]
+    assert truth["num_detections"].numpy().tolist() == [151, 2]
+    assert labels["boxes_left_out"].numpy().tolist() == [0, 0]
+    left, top, width, height = np.transpose([box["bbox"] for box in many])
+    corners = np.stack([top, left, top + height, left + width], axis=1)
+    np.testing.assert_allclose(truth["boxes"][0, :150], corners, atol=1e-4)
+    for classes in (truth["classes"], labels["classes"]):
+        assert classes.shape == [2, 151]
+        assert classes[0, :150].numpy().tolist() == [b["category_id"] for b in many]
+        assert classes[1].numpy().tolist() == [4, 4] + 149 * [-1]
+    assert (truth["boxes"][1, 2:].numpy() == -1).all()
+
+
+def test_what_training_leaves_out_is_counted_and_said(tmp_path, caplog):
+    config, _ = crowded(tmp_path, True)
+    with caplog.at_level("WARNING"):
+        ((_, labels),) = detection_inputs.dataset(config, num_classes=5).take(1)
+    assert "1 of 2 images have more than max_num_instances=100" in caplog.text
+    assert "50 boxes are left out" in caplog.text  # The crowd would be anyway.
+    assert sorted(labels["boxes_left_out"].numpy()) == [0, 50]
+    assert labels["boxes"].shape == [2, 100, 4]
+    config, _ = crowded(tmp_path / "enough", True, max_num_instances=150)
+    caplog.clear()
+    ((_, labels),) = detection_inputs.dataset(config, num_classes=5).take(1)
+    assert not caplog.text and not labels["boxes_left_out"].numpy().any()

@@ -4,20 +4,29 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
+from official.core import config_definitions as cfg
 from official.core import exp_factory, task_factory
+from official.modeling import performance
 from pycocotools import coco as pycoco
 from pycocotools import cocoeval
 
+from sact_tf import training
 from sact_tf.data import coco
+from sact_tf.detection import proposals
+from sact_tf.evaluation import detection
 from sact_tf.model_garden import (
     detection_configs,
     detection_experiments,
+    detection_tasks,
     detectors,
     experiments,
+    numerics,
     runs,
 )
-from tests.detection import coco_files
+from tests.detection import coco_files, tiny
 from tests.model_garden.test_tasks import run, summaries
+from tests.replicas import mirrored
 
 STEPS = 4
 NETWORK = {"units": [1, 2, 3, 2], "base_channels": 4, "root_channels": 4}
@@ -100,6 +109,7 @@ def test_logs_and_pictures(trained):
     losses = {"proposal_score_loss", "proposal_box_loss", "class_loss", "box_loss"}
     training = summaries(folder, "train")
     assert costs | losses | {"auxiliary_loss", "total_loss"} <= set(training)
+    assert [value for _, value in training["boxes_left_out"]] == [0, 0]
     validation = summaries(folder, "validation")
     assert costs | {"AP", "AP50", "AP75", "APs", "ARmax100"} <= set(validation)
     assert 0 < validation["flops_share"][0][1] <= 1.1
@@ -204,6 +214,90 @@ def test_metrics_equal_pycocotools_on_the_same_detections(trained, data):
     for name, value in zip(names, evaluation.stats, strict=True):
         np.testing.assert_allclose(metrics[name], value, atol=2e-3, err_msg=name)
     assert 0.1 < metrics["AP"] < 0.9 < metrics["AP50"] + 0.4
+
+
+class Repeating:
+    """A detector that finds some of the objects, exactly."""
+
+    def __init__(self, detector, labels, chosen):
+        self._detector, self.extractor = detector, detector.extractor
+        self._found = labels["boxes"][:, chosen], labels["classes"][:, chosen]
+
+    def __call__(self, images, **kwargs):
+        boxes, classes = self._found
+        count = boxes.shape[1]
+        return {
+            **self._detector(images, **kwargs),
+            "detection_boxes": boxes,
+            "detection_classes": classes,
+            "detection_scores": tf.linspace([0.9], [0.5], count, axis=1),
+            "num_detections": tf.constant([count]),
+        }
+
+
+# What pycocotools says of 100 and 50 of 150 objects.
+@pytest.mark.parametrize(
+    ("chosen", "precision"), [(slice(100), 0.663), (slice(100, 150), 0.337)]
+)
+def test_objects_beyond_max_num_instances_count(trained, tmp_path, chosen, precision):
+    _, model, _ = trained
+    boxes = [
+        coco_files.box(10, 1, 5 * (n % 15), 5 * (n // 15), 4, 4) for n in range(150)
+    ]
+    params = experiment(coco_files.write(tmp_path, ((60, 80),), annotations=boxes))
+    params.task.validation_data.max_num_instances = 100
+    task = task_factory.get_task(params.task)
+    task.build_metrics(training=False)
+    ((images, labels),) = task.build_inputs(params.task.validation_data)
+    repeating = Repeating(model, labels, chosen)
+    logs = task.validation_step((images, labels), repeating)
+    state = task.aggregate_logs(None, tf.nest.map_structure(lambda v: (v,), logs))
+    assert task.reduce_aggregated_logs(state)["AP"] == pytest.approx(
+        precision, abs=1e-3
+    )
+    found = repeating(images, image_shapes=labels["image_shapes"], training=False)
+    names = ("boxes", "scores", "classes")
+    evaluation = detection.Evaluation()
+    evaluation.add(
+        {key: value[0].numpy() for key, value in labels["groundtruths"].items()},
+        {
+            **{name: found[f"detection_{name}"] for name in names},
+            "count": found["num_detections"],
+            "record": found["record"],
+        },
+        scale=labels["image_info"][0, 2].numpy(),
+        reference_flops=1,
+    )
+    row = evaluation.row("repeating")
+    assert row.metrics["AP"] == pytest.approx(precision, abs=1e-3)
+
+
+def test_replicas_whose_images_have_different_numbers_of_objects():
+    strategy = mirrored()
+
+    def step(context):
+        count = 3 if context.replica_id_in_sync_group else 5
+        return {
+            "source_id": tf.constant([count], tf.int64),
+            "boxes": tf.fill([1, count, 4], float(count)),
+            "classes": tf.fill([1, count], count),
+        }
+
+    per_replica = strategy.experimental_distribute_values_from_function(step)
+
+    @tf.function
+    def gathered(truth):
+        def gather(truth):
+            replicas = tf.distribute.get_replica_context()
+            truth = detection_tasks._as_wide_as_all(truth, replicas)
+            return {key: replicas.all_gather(v, axis=0) for key, v in truth.items()}
+
+        return strategy.experimental_local_results(strategy.run(gather, (truth,)))[0]
+
+    truth = gathered(per_replica)
+    assert truth["source_id"].numpy().tolist() == [5, 3]
+    assert truth["classes"].numpy().tolist() == [[5] * 5, [3, 3, 3, 0, 0]]
+    assert truth["boxes"].shape == [2, 5, 4]
 
 
 def test_start_from_classification(data, tmp_path):
@@ -381,3 +475,70 @@ def test_messages(data, tmp_path, trained):
     )
     with pytest.raises(ValueError, match="does not fit the network"):
         detectors.load(tmp_path / "run")
+
+
+PRECISIONS = ("float16", "bfloat16")
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_boxes_keep_their_precision(dtype):
+    with numerics.precision(cfg.RuntimeConfig(mixed_precision_dtype=dtype)):
+        detector = tiny.detector()
+    for layer in (detector._sampler, detector._generator):
+        parts = [layer, *layer.submodules]
+        parts = [part for part in parts if isinstance(part, tf_keras.layers.Layer)]
+        assert {part.compute_dtype for part in parts} == {"float32"}
+    objects = [[1001.3, 3.7, 1500.9, 700.1], [20.6, 801.4, 1300.2, 1503.8]]
+    boxes = np.concatenate([objects, np.full([20, 4], -1.0)])[np.newaxis]
+    none = proposals.Proposals(
+        tf.zeros([1, 20, 4]), tf.zeros([1, 20]), tf.zeros([1, 20], tf.bool)
+    )
+    classes = np.int32([[2, 3] + [-1] * 20])
+    regions, found = detector._sampled(none, np.float32(boxes), classes)
+    there = found["class_targets"][0] > 0
+    order = np.argsort(found["class_targets"][0][there])
+    np.testing.assert_array_equal(regions[0][there].numpy()[order], np.float32(objects))
+    # An object is itself, to the last bit.
+    assert found["box_targets"].dtype == tf.float32
+    assert not found["box_targets"][0][there].numpy().any()
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_a_step_in_mixed_precision(data, dtype):
+    params = experiment(data, adaptivity="none", units=[1, 1, 1, 1])
+    # Gradients that float16 has no numbers for.
+    weights = ("proposal_score", "proposal_box", "class", "box")
+    params.task.losses.override({f"{name}_weight": 1e-7 for name in weights})
+    params.runtime.mixed_precision_dtype = dtype
+    task = task_factory.get_task(params.task)
+    optimizer = performance.configure_optimizer(
+        tf_keras.optimizers.legacy.SGD(1e5), use_float16=dtype == "float16"
+    )
+    batch = next(iter(task.build_inputs(params.task.train_data)))
+    with numerics.precision(params.runtime):
+        model = task.build_model()
+    before = [variable.numpy() for variable in model.trainable_variables]
+    task.train_step(batch, model, optimizer)
+    for old, new in zip(before, model.trainable_variables, strict=True):
+        assert new.dtype == tf.float32 and np.isfinite(new).all()
+        assert (old != new.numpy()).any(), new.name
+        # Not by the loss scale, either.
+        assert np.abs(old - new.numpy()).max() < 1.0, new.name
+    outputs = model(batch[0], training=False)
+    for name in ("detection_boxes", "detection_scores", "anchors", "proposal_boxes"):
+        assert outputs[name].dtype == tf.float32
+
+
+def test_a_training_that_leaves_the_numbers(data, tmp_path):
+    params = experiment(data, adaptivity="none", units=[1, 1, 1, 1])
+    task = runs.make_task(params, str(tmp_path), tf.distribute.get_strategy())
+    model = task.build_model()
+    # As after a step that was much too large.
+    kernel = model.extractor.blocks[1].units[0].conv2.kernel
+    kernel.assign(1e38 * kernel)
+    batch = next(iter(task.build_inputs(params.task.train_data)))
+    with pytest.raises(training.NonFiniteLossError) as error, numerics.explained():
+        task.train_step(batch, model, tf_keras.optimizers.legacy.SGD(1e-9))
+    assert "at step 1. It began in the output of block" in str(error.value)
+    assert "Try a smaller learning rate" in str(error.value)
+    assert np.isfinite(model.proposal_head.conv.kernel).all()

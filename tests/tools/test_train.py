@@ -103,6 +103,11 @@ def test_compare_runs_says_what_is_wrong(tmp_path, monkeypatch):
     [
         ("sact_resnet_imagenet", {}, "Set task.train_data.input_path to"),
         ("sact_resnet_imagenet", {"task": {"modle": {}}}, "'modle' does not exist"),
+        (
+            "sact_fasterrcnn_coco",
+            {"task": {"train_data": {"image_dir": 2017}}},
+            "task.train_data.image_dir must be a string. Received: 2017",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(tmp_path, experiment, overrides, message):
