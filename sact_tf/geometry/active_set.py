@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from sact_tf.geometry import winograd
 from sact_tf.geometry.buckets import bucket
-from sact_tf.geometry.control_flow import outlined
+from sact_tf.geometry.control_flow import conditional, outlined
 from sact_tf.geometry.grid import Grid
 from sact_tf.geometry.kernel_map import inverse_index, kernel_map
 from sact_tf.geometry.maps import dilate
@@ -236,4 +236,4 @@ def sum_by_image(layout: Layout, rows: tf.Tensor, positions: tf.Tensor) -> tf.Te
         return product()
     if isinstance(grid.images, int):
         return product() if grid.images == 1 else by_segment()
-    return tf.cond(tf.equal(grid.images, 1), product, by_segment)
+    return conditional(tf.equal(grid.images, 1), product, by_segment)

@@ -1,6 +1,9 @@
 """What works around defects of TensorFlow 2.20; each one function, each named."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
+from tensorflow.core.framework import attr_value_pb2
 
 
 def sum_of(rows: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
@@ -22,6 +25,46 @@ def apart_from_convolutions(values: tf.Tensor) -> tf.Tensor:
     between the two prevents it.
     """
     return tf.reshape(values, [-1, values.shape[-1]])
+
+
+def conditional(condition: tf.Tensor, if_true: Callable, if_false: Callable) -> object:
+    """tf.cond whose branches stay functions in the graph; see `_as_functions`."""
+    return _as_functions(tf.cond(condition, if_true, if_false))
+
+
+def loop(condition: Callable, body: Callable, variables: tuple, shapes: tuple) -> tuple:
+    """tf.while_loop whose body stays a function in the graph; see `_as_functions`.
+
+    Args:
+      condition: takes the variables.
+      body: takes and gives the variables.
+      variables: a structure of tensors.
+      shapes: of the same structure, shapes that hold for every turn.
+    """
+    return _as_functions(
+        tf.while_loop(condition, body, variables, shape_invariants=shapes)
+    )
+
+
+def _as_functions(outputs):
+    """Keeps a loop or a conditional a call of functions.
+
+    TensorFlow makes switches and merges of one graph of them otherwise. Its optimiser
+    then infers the shapes of that graph again and again, loops inside of loops, which
+    doubles the time of a first call; and its constant folding mistakes shapes across
+    merges. A call is no slower.
+    """
+    if tf.executing_eagerly():
+        return outputs
+    for tensor in tf.nest.flatten(outputs):
+        op = tensor.op
+        while op.type == "Identity":
+            op = op.inputs[0].op
+        if op.type in ("If", "StatelessIf", "While", "StatelessWhile"):
+            lowered = attr_value_pb2.AttrValue(b=False)
+            op._set_attr("_lower_using_switch_merge", lowered)
+            break
+    return outputs
 
 
 def outlined(signature: list[tf.TensorSpec]):

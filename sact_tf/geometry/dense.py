@@ -6,6 +6,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from sact_tf.geometry import winograd
+from sact_tf.geometry.control_flow import conditional
 from sact_tf.geometry.filters import Filter
 from sact_tf.geometry.grid import Grid
 from sact_tf.geometry.maps import linear_score, mean_over_positions, without_padding
@@ -89,7 +90,9 @@ class Dense:
             rows = tf.reshape(outputs, [-1, outputs.shape[-1]])
             return Grid.of(features).with_channels(rows)
 
-        return tf.cond(self._tiles.pay, by_tiles, lambda: epilogue(filters(features)))
+        return conditional(
+            self._tiles.pay, by_tiles, lambda: epilogue(filters(features))
+        )
 
     def add(self, residual: tf.Tensor) -> None:
         """See Geometry.

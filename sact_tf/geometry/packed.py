@@ -19,7 +19,11 @@ import tensorflow as tf
 
 from sact_tf.geometry import active_set, winograd
 from sact_tf.geometry.active_set import ActiveSet, Layout
-from sact_tf.geometry.control_flow import apart_from_convolutions, sum_of
+from sact_tf.geometry.control_flow import (
+    apart_from_convolutions,
+    conditional,
+    sum_of,
+)
 from sact_tf.geometry.filters import Filter
 from sact_tf.geometry.kernel_map import table
 from sact_tf.geometry.maps import ten_to_one, without_padding
@@ -185,7 +189,7 @@ class Packed:
 
         if not packed.tiles:
             return by_neighbours()
-        return tf.cond(packed.tiles.pay, by_tiles, by_neighbours)
+        return conditional(packed.tiles.pay, by_tiles, by_neighbours)
 
     def add(self, residual: tf.Tensor) -> None:
         """See Geometry."""
@@ -196,7 +200,7 @@ class Packed:
         else:
             # Idle rows there are only between two packings.
             idle = state.running < state.set.distinct
-            values = tf.cond(idle, lambda: state.alive * values, lambda: values)
+            values = conditional(idle, lambda: state.alive * values, lambda: values)
         self.state = state._replace(rows=sum_of(state.rows, values))
 
     def global_mean(self) -> tf.Tensor:

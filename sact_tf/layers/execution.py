@@ -22,6 +22,7 @@ import tensorflow as tf
 from sact_tf import halting
 from sact_tf.geometry.active_set import Layout
 from sact_tf.geometry.calibration import PackingCost
+from sact_tf.geometry.control_flow import conditional, loop
 from sact_tf.geometry.dense import Dense, all_tiles
 from sact_tf.geometry.images import Images
 from sact_tf.geometry.packed import Packed
@@ -180,7 +181,7 @@ def loop_over_images(
         running = tf.math.count_nonzero(state.active, dtype=tf.int32)
         all_stay = tf.equal(running, tf.shape(images.images)[0])
         there = here.with_state(
-            tf.cond(all_stay | (running == 0), lambda: images, shrunk)
+            conditional(all_stay | (running == 0), lambda: images, shrunk)
         )
 
         def added():
@@ -188,15 +189,15 @@ def loop_over_images(
             after.add(units[index](after))
             return after.state
 
-        images = tf.cond(running > 0, added, lambda: there.state)
+        images = conditional(running > 0, added, lambda: there.state)
         progress = progress.after(state, score)
         return progress._replace(index=index + 1), images
 
-    progress, images = tf.while_loop(
+    progress, images = loop(
         some_run,
         unit,
         (progress, geometry.state),
-        shape_invariants=(_shapes(progress), geometry.shapes()),
+        (_shapes(progress), geometry.shapes()),
     )
     output = geometry.with_state(images).leave()
     return Outcome(output, progress.scores, progress.flags)
@@ -237,7 +238,7 @@ def loop_over_positions(
         after, rows = loops.on_rows(progress, rows)
         return rows.leave(), after.scores, after.flags
 
-    output, scores, flags = tf.cond(
+    output, scores, flags = conditional(
         pack, packed, lambda: (dense.leave(), progress.scores, progress.flags)
     )
     output.set_shape([None, None, None, channels])
@@ -281,7 +282,7 @@ class _Loops(NamedTuple):
                     state, most, idle, left
                 )
 
-            progress, pack, idle, running = tf.cond(
+            progress, pack, idle, running = conditional(
                 index > 0, scored, lambda: (progress, pack, idle, running)
             )
             residual = self.units[index](here)
@@ -291,8 +292,8 @@ class _Loops(NamedTuple):
             return progress, running, pack, idle, here.state
 
         variables = (progress, running, pack, idle, dense.state)
-        progress, running, pack, _, dense_state = tf.while_loop(
-            on, unit, variables, shape_invariants=tuple(map(_shapes, variables))
+        progress, running, pack, _, dense_state = loop(
+            on, unit, variables, tuple(map(_shapes, variables))
         )
         pack &= (progress.index < count) & (running > 0)
         return progress, dense.with_state(dense_state), pack
@@ -339,11 +340,11 @@ class _Loops(NamedTuple):
                 return (
                     progress.after(after, score),
                     wasted,
-                    tf.cond(pack, shrunk, lambda: here.state),
+                    conditional(pack, shrunk, lambda: here.state),
                 )
 
             # After the prologue alone its score has been taken into account.
-            progress, idle, state = tf.cond(
+            progress, idle, state = conditional(
                 index > 0, scored, lambda: (progress, idle, state)
             )
 
@@ -352,16 +353,16 @@ class _Loops(NamedTuple):
                 here.add(self.units[index](here))
                 return here.state
 
-            state = tf.cond(state.running > 0, added, lambda: state)
+            state = conditional(state.running > 0, added, lambda: state)
             progress = progress._replace(index=index + 1)
             return progress, idle, state
 
         variables = (progress, tf.zeros([]), rows.state)
-        progress, _, state = tf.while_loop(
+        progress, _, state = loop(
             on,
             unit,
             variables,
-            shape_invariants=(_shapes(progress), tf.TensorShape([]), rows.shapes()),
+            (_shapes(progress), tf.TensorShape([]), rows.shapes()),
         )
         return progress, rows.with_state(state)
 
