@@ -10,7 +10,6 @@ from tests.models.test_resnet import images, spread_halting, tiny
 
 #: Even and odd sides, before and after the first convolution.
 SIZES = [(71, 45), (64, 96), (33, 62), (35, 96)]
-FIRST = "block1/unit1/preact"
 KINDS = [("none", "auto", 1), ("act", "dense", 1), ("act", "auto", 1)] + [
     ("sact", execution, tile_size)
     for execution in ("dense", "auto", "positions", "tiles")
@@ -51,83 +50,72 @@ def test_a_padded_image_is_as_good_as_alone(adaptivity, execution, tile_size):
 
 
 def trained(adaptivity, batch, sizes=None):
-    """What a step with live batch norms gives: the record, gradients, statistics."""
-    model = tiny(adaptivity, execution="auto", batch_norm_momentum=0.5)
+    """A step of two blocks with live batch norms: records, gradients, statistics."""
+    model = tiny(adaptivity, batch_norm_momentum=0.5)
     if adaptivity != "none":
         spread_halting(model)
-    if sizes is not None:
-        sizes = tf.constant(sizes)
-
-    @tf.function(autograph=False)
-    def step(batch):
-        with tf.GradientTape() as tape:
-            record = trunk.run(
-                model.root_layer, model.blocks, batch, training=True, image_shapes=sizes
-            )
-            outputs = [block["output"] for block in record["blocks"]]
-            loss = tf.reduce_sum([tf.reduce_sum(tf.sin(x)) for x in outputs])
-            loss += tf.reduce_sum(record["ponder_cost"])
-        variables = model.trainable_variables
-        gradients = tape.gradient(loss, variables)
-        return record, {
-            variable.name: gradient
-            for variable, gradient in zip(variables, gradients, strict=True)
-            if gradient is not None
-        }
-
-    record, gradients = step(batch)
-    moving = {v.name: v.numpy() for v in model.variables if "moving" in v.name}
-    return record, gradients, moving
-
-
-@pytest.mark.parametrize("adaptivity", ["none", "act", "sact"])
-def test_live_batch_norm_does_not_see_the_padding(adaptivity):
-    batch = images(3, 80, 98)  # What is in the padding must not matter.
-    padded = trained(adaptivity, batch, 3 * [(71, 45)])
-    expected = trained(adaptivity, batch[:, :71, :45])
-    for block, wanted in zip(padded[0]["blocks"], expected[0]["blocks"], strict=True):
-        for key in ("output", "num_units", "flops"):
-            values = block[key].numpy()
-            if values.ndim > 2:
-                _, height, width, *_ = wanted[key].shape
-                values = values[:, :height, :width]
-            np.testing.assert_allclose(values, wanted[key], rtol=1e-3, atol=1e-3)
-    for values, wanted in zip(padded[1:], expected[1:], strict=True):
-        for name, value in wanted.items():
-            error = np.abs(values[name] - value).max()
-            assert error <= 1e-3 * np.abs(value).max() + 1e-4, name
-
-
-@pytest.mark.parametrize("adaptivity", ["none", "act", "sact"])
-def test_live_batch_norm_of_several_sizes(adaptivity):
-    batch = images(len(SIZES), 72, 98)
-    record, gradients, moving = trained(adaptivity, batch, SIZES)
-    batch = images(len(SIZES), 120, 130, seed=1)
-    for index, (height, width) in enumerate(SIZES):
-        batch[index, :height, :width] = images(len(SIZES), 72, 98)[
-            index, :height, :width
-        ]
-    others = trained(adaptivity, batch, SIZES)
-    for name, value in {**gradients, **moving}.items():
-        assert np.isfinite(value).all(), name
-        other = {**others[1], **others[2]}[name]
-        np.testing.assert_allclose(
-            other, value, rtol=1e-3, atol=1e-3 * np.abs(value).max() + 1e-4
+    blocks = model.blocks[:2]
+    layers = [model.root_layer, *blocks]
+    variables = [v for layer in layers for v in layer.trainable_variables]
+    with tf.GradientTape() as tape:
+        record = trunk.run(
+            model.root_layer,
+            blocks,
+            batch,
+            training=True,
+            image_shapes=None if sizes is None else tf.constant(sizes),
         )
+        loss = tf.reduce_sum(record["ponder_cost"])
+        for block in record["blocks"]:
+            loss += tf.reduce_sum(tf.sin(block["output"]))
+    gradients = [value.numpy() for value in tape.gradient(loss, variables)]
+    moving = [v.numpy() for layer in layers for v in layer.non_trainable_variables]
+    return record["blocks"], gradients, moving
+
+
+def assert_equal(results, expected):
+    """Within rounding; some gradients are sums of large numbers, and really zero."""
+    largest = max(np.abs(value).max() for value in expected)
+    for result, value in zip(results, expected, strict=True):
+        error = np.abs(result - value).max()
+        assert error <= 1e-3 * np.abs(value).max() + 1e-5 * largest
+
+
+@pytest.mark.parametrize("adaptivity", ["none", "act", "sact"])
+def test_live_batch_norm_of_padded_images_of_one_size(adaptivity):
+    batch = images(3, 48, 60)
+    padded, *changes = trained(adaptivity, batch, 3 * [(39, 29)])
+    records, *expected = trained(adaptivity, batch[:, :39, :29])
+    for block, wanted in zip(padded, records, strict=True):
+        _, height, width, _ = wanted["output"].shape
+        output = block["output"][:, :height, :width]
+        np.testing.assert_allclose(output, wanted["output"], rtol=1e-4, atol=1e-4)
+        np.testing.assert_array_equal(block["flops"], wanted["flops"])
+    for results, values in zip(changes, expected, strict=True):
+        assert_equal(results, values)
+
+
+@pytest.mark.parametrize("adaptivity", ["none", "sact"])
+def test_live_batch_norm_of_images_of_several_sizes(adaptivity):
+    sizes = [(39, 29), (36, 54), (17, 40)]
+    small, large = images(3, 40, 56), images(3, 75, 83, seed=1)
+    for index, (height, width) in enumerate(sizes):
+        large[index, :height, :width] = small[index, :height, :width]
+    _, *changes = trained(adaptivity, small, sizes)
+    _, *others = trained(adaptivity, large, sizes)
+    for results, values in zip(others, changes, strict=True):
+        assert_equal(results, values)
     # The first statistics by definition: of what the root makes of each image alone.
     root = tiny(adaptivity).root_layer
-    alone = [
-        np.reshape(root(batch[index : index + 1, :height, :width]), [-1, 8])
-        for index, (height, width) in enumerate(SIZES)
-    ]
-    first = np.concatenate(alone)
-    found = {name.split("/")[-1]: v for name, v in moving.items() if FIRST in name}
-    np.testing.assert_allclose(
-        found["moving_mean:0"], 0.5 * first.mean(axis=0), atol=1e-5
+    alone = np.concatenate(
+        [
+            np.reshape(root(small[index : index + 1, :height, :width]), [-1, 8])
+            for index, (height, width) in enumerate(sizes)
+        ]
     )
-    np.testing.assert_allclose(
-        found["moving_variance:0"], 0.5 + 0.5 * first.var(axis=0), atol=1e-5
-    )
+    _, (mean, variance, *_) = changes
+    np.testing.assert_allclose(mean, 0.5 * alone.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(variance, 0.5 + 0.5 * alone.var(axis=0), atol=1e-5)
 
 
 @pytest.mark.parametrize("adaptivity, execution", [("act", "auto"), ("sact", "tiles")])
