@@ -118,6 +118,13 @@ def test_live_batch_norm_of_images_of_several_sizes(adaptivity):
     np.testing.assert_allclose(variance, 0.5 + 0.5 * alone.var(axis=0), atol=1e-5)
 
 
+def test_the_root_leaves_zeros_beyond_an_image():
+    # And no huge numbers, whose products with a gradient of zero are not zero.
+    features = tiny("none").root_layer(images(2, 64, 64), tf.constant(2 * [(33, 20)]))
+    assert not features[:, 9:].numpy().any() and not features[:, :, 5:].numpy().any()
+    assert features[:, :9, :5].numpy().all()
+
+
 @pytest.mark.parametrize("adaptivity, execution", [("act", "auto"), ("sact", "tiles")])
 def test_one_halting_bias_for_each_image(adaptivity, execution):
     model = spread_halting(tiny(adaptivity, execution=execution))
