@@ -274,7 +274,7 @@ class FasterRCNN(tf_keras.Model):
         first batch norm, with its moving statistics, does that for both heads.
         """
         norm = self.box_head.block.units[0].preact
-        return norm.activated(features, tf.nn.relu, training=False)
+        return norm.bound(training=False).activated(features, tf.nn.relu)
 
     def _sampled(self, proposals, boxes, classes):
         """Regions [B, N, 4] to train the second stage on, and what it should say."""

@@ -112,11 +112,11 @@ class Block(tf_keras.layers.Layer):
 
     def _run(self, features, training, valid, rule):
         """The units behind the first one, on the geometry that suits them."""
-        units = Series([unit.branch(training) for unit in self.units[1:]])
-        logits = self.logits(training)
+        units = Series([unit.branch(training, valid) for unit in self.units[1:]])
+        logits = self.logits(training, valid)
         per_image = self._adaptivity == "act"
         # Live batch norms need the statistics of all positions.
-        live = self.units[0].preact.is_live(training)
+        live = any(unit.preact.is_live(training) for unit in self.units)
         packing = None if live else self._packing(features, training)
         if live or packing is _NEVER:
             dense = Dense(features, per_image, valid)
@@ -140,9 +140,9 @@ class Block(tf_keras.layers.Layer):
             features, layout, units, logits, rule, packing
         )
 
-    def logits(self, training=None) -> Series | Stack:
+    def logits(self, training=None, valid=None) -> Series | Stack:
         """The logits of the halting scores as pure functions of a geometry."""
-        return halting_scores.logits(self.halting_scores, training)
+        return halting_scores.logits(self.halting_scores, training, valid)
 
     @property
     def _side(self):

@@ -130,8 +130,15 @@ class GlobalHaltingScore(tf_keras.layers.Layer):
         """
         return score(self.logit(training)(geometry), halting_bias)
 
-    def logit(self, training=None):
-        """The logit as a pure function of the values that the variables have now."""
+    def logit(self, training=None, valid=None):
+        """The logit as a pure function of the values that the variables have now.
+
+        Args:
+          training: whether batch norm uses the statistics of the batch.
+          valid: bool [B, H, W], false where the features are padding, which is then no
+            part of these statistics; None for no padding.
+        """
+        del valid  # The mean over positions has left it out already.
         return GlobalScore(
             self.global_norm.bound(training), self.global_conv.values(), self._leak
         )
@@ -189,12 +196,12 @@ class SpatialHaltingScore(GlobalHaltingScore):
                 dtype=dtype,
             )
 
-    def logit(self, training=None):
+    def logit(self, training=None, valid=None):
         """See GlobalHaltingScore."""
         if self.is_linear(training):
             return logits([self], training)[0]
         return SpatialScore(
-            self.local_norm.bound(training),
+            self.local_norm.bound(training, valid),
             self.local_conv.values(),
             super().logit(training),
         )
@@ -223,19 +230,20 @@ def score(logit: tf.Tensor, halting_bias: tf.Tensor | None = None) -> tf.Tensor:
     return tf.sigmoid(logit)
 
 
-def logits(scores: Sequence, training=None) -> Series:
+def logits(scores: Sequence, training=None, valid=None) -> Series:
     """The logits of a block's scores as pure functions, folded all at once.
 
     Args:
       scores: halting scores of units with features of the same size.
       training: whether batch norm uses the statistics of the batch.
+      valid: see GlobalHaltingScore.logit.
     """
     linear = scores and all(
         isinstance(score, SpatialHaltingScore) and score.is_linear(training)
         for score in scores
     )
     if not linear:
-        return Series([score.logit(training) for score in scores])
+        return Series([score.logit(training, valid) for score in scores])
 
     def stacked(values):
         return tf.stack([tf.cast(value, tf.float32) for value in values])

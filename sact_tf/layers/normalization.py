@@ -7,6 +7,7 @@ import tensorflow as tf
 import tf_keras
 
 from sact_tf.geometry.control_flow import gpu_is_visible
+from sact_tf.geometry.maps import without_padding
 
 
 class FixedNorm(NamedTuple):
@@ -57,13 +58,19 @@ class FixedNorm(NamedTuple):
 
 
 class LiveNorm(NamedTuple):
-    """Batch norm with the statistics of the batch, which its layer follows."""
+    """Batch norm with the statistics of the batch, which its layer follows.
+
+    Attributes:
+      layer: the layer.
+      valid: see BatchNormalization.call.
+    """
 
     layer: tf_keras.layers.Layer
+    valid: tf.Tensor | None = None
 
     def __call__(self, inputs: tf.Tensor) -> tf.Tensor:
         """Normalises [B, H, W, C] or [B, C]."""
-        return self.layer(inputs, training=True)
+        return self.layer(inputs, training=True, valid=self.valid)
 
     def activated(self, inputs: tf.Tensor, activation: Callable) -> tf.Tensor:
         """Normalises and activates."""
@@ -80,7 +87,8 @@ class BatchNormalization(tf_keras.layers.BatchNormalization):
     With `trainable = False` it uses its moving statistics in training, too.
 
     Under a synchronous tf.distribute strategy the statistics are those of the whole
-    batch, over all replicas, so that a step does not depend on their number.
+    batch, over all replicas, so that a step does not depend on their number. Where maps
+    are padded, they are those of the positions that are not.
 
     Attributes:
       synchronized: set it to false for statistics of each replica's part, which costs
@@ -120,23 +128,37 @@ class BatchNormalization(tf_keras.layers.BatchNormalization):
         # Pooled features [B, C] as well as maps.
         self.input_spec = tf_keras.layers.InputSpec(axes={-1: channels})
 
-    def call(self, inputs, training=None):
-        """Normalises [B, H, W, C] or [B, C]."""
+    def call(self, inputs, training=None, valid=None):
+        """Normalises [B, H, W, C] or [B, C].
+
+        Args:
+          inputs: maps or rows.
+          training: whether to use the statistics of the batch.
+          valid: optional bool [B, H, W], false where the maps are padding, which these
+            statistics leave out, whatever is there; what comes out there is finite.
+        """
         if not self.is_live(training):
             return self.bound(training)(inputs)
         maps = inputs if inputs.shape.rank == 4 else inputs[:, None, None, :]
         replicas = tf.distribute.get_replica_context()  # None outside of replicas.
         several = replicas is not None and replicas.num_replicas_in_sync > 1
         if several and self.synchronized:
-            outputs = self._normalize_together(maps, replicas)
+            outputs = self._normalize_by_sums(maps, valid, replicas)
+        elif valid is not None:
+            outputs = self._normalize_by_sums(maps, valid)
         else:
             outputs = self._normalize(maps)
         return outputs if inputs.shape.rank == 4 else outputs[:, 0, 0, :]
 
-    def bound(self, training=None) -> FixedNorm | LiveNorm:
-        """The layer as it normalises in training or at inference, to be called."""
+    def bound(self, training=None, valid=None) -> FixedNorm | LiveNorm:
+        """The layer as it normalises in training or at inference, to be called.
+
+        Args:
+          training: see `call`.
+          valid: see `call`; of the maps that it will be called with.
+        """
         if self.is_live(training):
-            return LiveNorm(self)
+            return LiveNorm(self, valid)
         return FixedNorm(
             *(self.gamma, self.beta, self.moving_mean, self.moving_variance),
             epsilon=self.epsilon,
@@ -159,23 +181,35 @@ class BatchNormalization(tf_keras.layers.BatchNormalization):
         self._follow(mean, variance, count)
         return outputs
 
-    def _normalize_together(self, maps, replicas):
-        """Normalises with the statistics of the batches of all replicas."""
-        values = tf.cast(maps, tf.float32)
-        # Sums are taken around the moving mean, the same everywhere: the difference of
-        # two large numbers would lose the variance.
-        shift = tf.stop_gradient(self.moving_mean)
-        shifted = values - shift
+    def _normalize_by_sums(self, maps, valid=None, replicas=None):
+        """Normalises with the statistics of valid positions, of all replicas if given.
+
+        Padding is taken for zeros from the start: nothing of what is there goes on.
+        """
+        values = without_padding(tf.cast(maps, tf.float32), valid)
+        if valid is None:
+            count = tf.cast(tf.size(maps) // tf.shape(maps)[-1], tf.float32)
+        else:
+            count = tf.math.count_nonzero(valid, dtype=tf.int32)
+            count = tf.cast(count, tf.float32)
+        # Sums are taken around a mean: the difference of two large numbers would lose
+        # the variance. The moving one is the same on all replicas.
+        shift = self.moving_mean
+        if replicas is None:
+            sums = tf.reduce_sum(values, axis=[0, 1, 2])
+            shift = tf.math.divide_no_nan(sums, count)
+        shift = tf.stop_gradient(shift)
+        shifted = without_padding(values - shift, valid)
         sums = tf.reduce_sum(shifted, axis=[0, 1, 2])
         squares = tf.reduce_sum(tf.square(shifted), axis=[0, 1, 2])
-        count = tf.cast(tf.size(maps) // tf.shape(maps)[-1], tf.float32)
-        sums, squares, count = tf.split(
-            replicas.all_reduce(
-                tf.distribute.ReduceOp.SUM,
-                tf.concat([sums, squares, count[tf.newaxis]], axis=0),
-            ),
-            [maps.shape[-1], maps.shape[-1], 1],
-        )
+        if replicas is not None:
+            sums, squares, count = tf.split(
+                replicas.all_reduce(
+                    tf.distribute.ReduceOp.SUM,
+                    tf.concat([sums, squares, count[tf.newaxis]], axis=0),
+                ),
+                [maps.shape[-1], maps.shape[-1], 1],
+            )
         offset = tf.math.divide_no_nan(sums, count)
         variance = tf.math.divide_no_nan(squares, count) - tf.square(offset)
         variance = tf.maximum(variance, 0.0)

@@ -84,11 +84,13 @@ class ResidualUnit(tf_keras.layers.Layer):
         kernels = [weight.shape for weight in self.weights if weight.shape.rank == 4]
         return 2 * sum(shape.num_elements() for shape in kernels)
 
-    def branch(self, training=None) -> BottleneckBranch | BasicBranch:
+    def branch(self, training=None, valid=None) -> BottleneckBranch | BasicBranch:
         """F as a pure function of the values that its variables have now.
 
         Args:
           training: whether batch norms use the statistics of the batch.
+          valid: bool [B, H, W], false where the map that it will be called with is
+            padding, which is then no part of these statistics; None for no padding.
         """
         raise NotImplementedError
 
@@ -100,10 +102,16 @@ class ResidualUnit(tf_keras.layers.Layer):
           training: whether batch norms use the statistics of the batch.
           valid: bool [B, H, W], false where the map is padding; see Dense.
         """
-        branch = self.branch(training)
+        branch = self.branch(training, valid)
         preactivated = branch.preactivated(inputs)
         residual = branch.behind(preactivated, Dense(inputs, valid=valid))
         return self._shortcut(inputs, preactivated) + residual
+
+    def _valid_behind(self, valid):
+        """What is no padding behind the convolution with the stride: sizes round up."""
+        if valid is None or self.stride == 1:
+            return valid
+        return valid[:, :: self.stride, :: self.stride]
 
     def begin_as_identity(self) -> None:
         """Sets the last kernel and bias of f to zero, so that f(x) = 0."""
@@ -203,15 +211,15 @@ class BottleneckUnit(ResidualUnit):
     def _last_convolution(self):
         return self.conv3
 
-    def branch(self, training=None):
+    def branch(self, training=None, valid=None):
         """See ResidualUnit."""
         return BottleneckBranch(
-            preact=self.preact.bound(training),
+            preact=self.preact.bound(training, valid),
             conv1=self.conv1.values(),
-            conv1_norm=self.conv1_norm.bound(training),
+            conv1_norm=self.conv1_norm.bound(training, valid),
             # A layer with a stride is called on whole maps only.
             conv2=self.conv2 if self.stride > 1 else self.conv2.values(),
-            conv2_norm=self.conv2_norm.bound(training),
+            conv2_norm=self.conv2_norm.bound(training, self._valid_behind(valid)),
             conv3=self.conv3.values(),
         )
 
@@ -292,12 +300,12 @@ class BasicUnit(ResidualUnit):
     def _last_convolution(self):
         return self.conv2
 
-    def branch(self, training=None):
+    def branch(self, training=None, valid=None):
         """See ResidualUnit."""
         return BasicBranch(
-            preact=self.preact.bound(training),
+            preact=self.preact.bound(training, valid),
             conv1=self.conv1 if self.stride > 1 else self.conv1.values(),
-            conv1_norm=self.conv1_norm.bound(training),
+            conv1_norm=self.conv1_norm.bound(training, self._valid_behind(valid)),
             conv2=self.conv2.values(),
             leak=self.leak,
         )

@@ -49,7 +49,9 @@ class ImageNetRoot(tf_keras.layers.Layer):
             first = tf.gather(x, tf.range(stop), axis=axis)
             second = tf.gather(x, tf.range(1, stop + 1), axis=axis)
             x = tf.where(even, second, first)
-        return tf.nn.max_pool2d(x, 3, 2, "VALID")
+        x = tf.nn.max_pool2d(x, 3, 2, "VALID")
+        # Out of all windows' reach the padding is still the smallest number.
+        return without_padding(x, within(_halved(sizes), x))
 
     def map_sizes(self, image_shapes: tf.Tensor) -> tf.Tensor:
         """Sizes of the features of images of some sizes: int32 [B, 2]."""

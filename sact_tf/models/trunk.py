@@ -28,8 +28,8 @@ def run(
         network stops sooner.
       image_shapes: optional [B, 2], height and width of each image without padding
         at the bottom and on the right. What is said of an image is then what would be
-        said of it alone, and its padding costs nothing. For the imagenet family, with
-        batch norms that are frozen or not training.
+        said of it alone, and its padding costs nothing; live batch norms leave it out
+        of their statistics. For the imagenet family.
 
     Returns:
       The cost record: flops int64 [B]; ponder_cost float32 [B], summed over blocks,

@@ -138,6 +138,22 @@ def test_the_network_is_trained(trained, data):
     assert all(changed)
 
 
+def test_batch_norm_learns_along_on_images_of_several_sizes(data):
+    params = experiment(data, freeze_batch_norm=False)
+    params.task.train_data.global_batch_size = 4
+    task = task_factory.get_task(params.task)
+    model = task.build_model()
+    optimizer = tf_keras.optimizers.SGD(1e-3)
+    inputs = next(iter(task.build_inputs(params.task.train_data)))
+    assert len(np.unique(inputs[1]["image_shapes"], axis=0)) > 1
+    for _ in range(2):  # The first step's statistics are the second's proposals'.
+        loss = task.train_step(inputs, model, optimizer)[task.loss]
+        assert np.isfinite(loss)
+    assert all(np.isfinite(variable).all() for variable in model.variables)
+    moved = [v for v in model.extractor.variables if "moving_mean" in v.name]
+    assert all(np.abs(mean).max() > 0 for mean in moved)
+
+
 def test_taking_up(trained, data, tmp_path):
     _, _, params = trained
     run(params.replace(trainer={"train_steps": 2}), tmp_path, "train")

@@ -49,6 +49,82 @@ def test_a_padded_image_is_as_good_as_alone(adaptivity, execution, tile_size):
                 np.testing.assert_allclose(values, expected, rtol=0, atol=tolerance)
 
 
+def trained(adaptivity, batch, sizes=None):
+    """A step of two blocks with live batch norms: records, gradients, statistics."""
+    model = tiny(adaptivity, batch_norm_momentum=0.5)
+    if adaptivity != "none":
+        spread_halting(model)
+    blocks = model.blocks[:2]
+    layers = [model.root_layer, *blocks]
+    variables = [v for layer in layers for v in layer.trainable_variables]
+    with tf.GradientTape() as tape:
+        record = trunk.run(
+            model.root_layer,
+            blocks,
+            batch,
+            training=True,
+            image_shapes=None if sizes is None else tf.constant(sizes),
+        )
+        loss = tf.reduce_sum(record["ponder_cost"])
+        for block in record["blocks"]:
+            loss += tf.reduce_sum(tf.sin(block["output"]))
+    gradients = [value.numpy() for value in tape.gradient(loss, variables)]
+    moving = [v.numpy() for layer in layers for v in layer.non_trainable_variables]
+    return record["blocks"], gradients, moving
+
+
+def assert_equal(results, expected):
+    """Within rounding; some gradients are sums of large numbers, and really zero."""
+    largest = max(np.abs(value).max() for value in expected)
+    for result, value in zip(results, expected, strict=True):
+        error = np.abs(result - value).max()
+        assert error <= 1e-3 * np.abs(value).max() + 1e-5 * largest
+
+
+@pytest.mark.parametrize("adaptivity", ["none", "act", "sact"])
+def test_live_batch_norm_of_padded_images_of_one_size(adaptivity):
+    batch = images(3, 48, 60)
+    padded, *changes = trained(adaptivity, batch, 3 * [(39, 29)])
+    records, *expected = trained(adaptivity, batch[:, :39, :29])
+    for block, wanted in zip(padded, records, strict=True):
+        _, height, width, _ = wanted["output"].shape
+        output = block["output"][:, :height, :width]
+        np.testing.assert_allclose(output, wanted["output"], rtol=1e-4, atol=1e-4)
+        np.testing.assert_array_equal(block["flops"], wanted["flops"])
+    for results, values in zip(changes, expected, strict=True):
+        assert_equal(results, values)
+
+
+@pytest.mark.parametrize("adaptivity", ["none", "sact"])
+def test_live_batch_norm_of_images_of_several_sizes(adaptivity):
+    sizes = [(39, 29), (36, 54), (17, 40)]
+    small, large = images(3, 40, 56), images(3, 75, 83, seed=1)
+    for index, (height, width) in enumerate(sizes):
+        large[index, :height, :width] = small[index, :height, :width]
+    _, *changes = trained(adaptivity, small, sizes)
+    _, *others = trained(adaptivity, large, sizes)
+    for results, values in zip(others, changes, strict=True):
+        assert_equal(results, values)
+    # The first statistics by definition: of what the root makes of each image alone.
+    root = tiny(adaptivity).root_layer
+    alone = np.concatenate(
+        [
+            np.reshape(root(small[index : index + 1, :height, :width]), [-1, 8])
+            for index, (height, width) in enumerate(sizes)
+        ]
+    )
+    _, (mean, variance, *_) = changes
+    np.testing.assert_allclose(mean, 0.5 * alone.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(variance, 0.5 + 0.5 * alone.var(axis=0), atol=1e-5)
+
+
+def test_the_root_leaves_zeros_beyond_an_image():
+    # And no huge numbers, whose products with a gradient of zero are not zero.
+    features = tiny("none").root_layer(images(2, 64, 64), tf.constant(2 * [(33, 20)]))
+    assert not features[:, 9:].numpy().any() and not features[:, :, 5:].numpy().any()
+    assert features[:, :9, :5].numpy().all()
+
+
 @pytest.mark.parametrize("adaptivity, execution", [("act", "auto"), ("sact", "tiles")])
 def test_one_halting_bias_for_each_image(adaptivity, execution):
     model = spread_halting(tiny(adaptivity, execution=execution))
