@@ -67,20 +67,26 @@ MASK = np.random.default_rng(1).uniform(size=(2, 5, 7)) < 0.3
 
 
 @pytest.mark.parametrize("radius", [0, 1, 2])
-def test_active_positions(radius):
+def test_computed_positions(radius):
     near = np.zeros_like(MASK)
     for image, y, x in np.argwhere(MASK):
         rows = slice(max(y - radius, 0), y + radius + 1)
         near[image, rows, max(x - radius, 0) : x + radius + 1] = True
-    counts = flops.active_positions(tf.constant(MASK), tf.constant([35, 35]), radius)
+    counts = flops.computed_positions(
+        tf.constant(MASK)[tf.newaxis], tf.constant([35, 35], tf.int64), radius
+    )
     np.testing.assert_array_equal(counts, near.sum(axis=(1, 2)))
     assert counts.dtype == tf.int64
-    np.testing.assert_array_equal(flops.active_images(tf.constant(MASK)), [1, 1])
+    np.testing.assert_array_equal(
+        flops.scored_images(tf.constant([MASK, MASK])), [2, 2]
+    )
 
 
-def test_active_images():
+def test_computed_images():
     active = tf.constant([True, False])
     positions = tf.constant([35, 35], tf.int64)
-    counts = flops.active_positions(active, positions, radius=1)
+    counts = flops.computed_positions(active[tf.newaxis], positions, radius=1)
     np.testing.assert_array_equal(counts, [35, 0])
-    np.testing.assert_array_equal(flops.active_images(active), [1, 0])
+    np.testing.assert_array_equal(
+        flops.scored_images(tf.stack([active, active])), [2, 0]
+    )

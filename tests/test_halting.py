@@ -10,15 +10,19 @@ DEPTHS = (1, 2, 3, 5, 23)
 
 
 def run(scores, epsilon=0.01):
-    """The whole algorithm on scores [..., L - 1]."""
-    shape = tf.shape(scores)[:-1]
-    state, probabilities = halting.start(shape), []
-    for index in range(scores.shape[-1] + 1):
-        last = index == scores.shape[-1]
-        score = None if last else scores[..., index]
-        state, probability = halting.step(state, score, epsilon)
-        probabilities.append(probability)
-    return state, tf.stack(probabilities, axis=-1)
+    """The whole algorithm on scores [..., L - 1]: its cost."""
+    state, flags = halting.start(tf.shape(scores)[:-1]), []
+    for index in range(scores.shape[-1]):
+        state = halting.step(state, scores[..., index], epsilon)
+        flags.append(state.active)
+    return cost(scores, flags)
+
+
+def cost(scores, flags):
+    """The cost from scores [..., L - 1] and a list of flags [...]."""
+    axes = [len(scores.shape) - 1, *range(len(scores.shape) - 1)]
+    none = tf.zeros([0, *scores.shape[:-1]], tf.bool)
+    return halting.cost(tf.transpose(scores, axes), tf.stack(flags) if flags else none)
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
@@ -34,7 +38,8 @@ def test_act_equals_the_authors(depth, variant):
     states = tf.constant(MATH[f"act/L{depth}/states"])
     with tf.GradientTape(persistent=True) as tape:
         tape.watch([scores, states])
-        state, distribution = run(scores)
+        state = run(scores)
+        distribution = state.halting_distribution
         ponder_cost = tf.reduce_sum(state.ponder_cost)
         outputs = tf.reduce_sum(distribution[..., tf.newaxis] * states, axis=1)
         weighted = tf.reduce_sum(outputs * MATH[f"act/L{depth}/R"])
@@ -59,7 +64,6 @@ def test_act_equals_the_authors(depth, variant):
             atol=1e-6,
             rtol=1e-6,
         )
-    assert not np.any(state.active)
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
@@ -75,8 +79,8 @@ def test_sact_equals_the_authors(depth):
     inputs = tf.constant(MATH[f"sact/L{depth}/inputs"])
     with tf.GradientTape(persistent=True) as tape:
         tape.watch([scores, residuals, inputs])
-        state, features, outputs = halting.start(inputs.shape[:3]), inputs, 0.0
-        probabilities = []
+        state, features = halting.start(inputs.shape[:3]), inputs
+        flags, maps = [], []
         for index in range(depth):
             mask = tf.cast(state.active, tf.float32)[..., tf.newaxis]
             if f"residual_mask/unit_{index + 1}" in expected:
@@ -85,17 +89,21 @@ def test_sact_equals_the_authors(depth):
                 )
             # The first unit is never masked, and then everything is active anyway.
             features += mask * residuals[:, :, :, index]
-            last = index == depth - 1
-            score = None if last else scores[..., index]
-            state, probability = halting.step(state, score, 0.01)
-            outputs += probability[..., tf.newaxis] * features
-            probabilities.append(probability)
+            maps.append(features)
+            if index < depth - 1:
+                state = halting.step(state, scores[..., index], 0.01)
+                flags.append(state.active)
+        state = cost(scores[..., : depth - 1], flags)
+        probabilities = tf.unstack(state.halting_distribution, axis=-1)
+        outputs = tf.add_n(
+            [p[..., tf.newaxis] * x for p, x in zip(probabilities, maps, strict=True)]
+        )
         ponder_cost = tf.reduce_sum(state.ponder_cost)
         weighted = tf.reduce_sum(outputs * MATH[f"sact/L{depth}/R"])
     np.testing.assert_array_equal(state.num_units, expected["num_units"])
     actual = {
         "ponder_cost": state.ponder_cost,
-        "halting_distribution": tf.stack(probabilities, axis=-1),
+        "halting_distribution": state.halting_distribution,
         "outputs": outputs,
         "grad_outputsR/residuals": tape.gradient(weighted, residuals),
         "grad_outputsR/inputs": tape.gradient(weighted, inputs),
@@ -113,7 +121,7 @@ def test_boundary_is_float32_and_halts_on_equality():
     below, boundary, above = (
         float(MATH[name]) for name in ("below", "boundary_float32", "above")
     )
-    state, _ = run(tf.constant([[below], [boundary], [above]]))
+    state = run(tf.constant([[below], [boundary], [above]]))
     np.testing.assert_array_equal(state.num_units, [2, 1, 1])
 
 
@@ -121,7 +129,7 @@ def test_gradient_of_ponder_cost_is_minus_one_before_the_halting_unit():
     scores = tf.constant([[0.2, 0.3, 0.6, 0.9], [0.995, 0.1, 0.1, 0.1]])
     with tf.GradientTape() as tape:
         tape.watch(scores)
-        state, _ = run(scores)
+        state = run(scores)
         total = tf.reduce_sum(state.ponder_cost)
     np.testing.assert_array_equal(state.num_units, [3, 1])
     np.testing.assert_array_equal(
@@ -130,16 +138,20 @@ def test_gradient_of_ponder_cost_is_minus_one_before_the_halting_unit():
 
 
 def test_positions_that_never_start_cost_nothing():
-    state = halting.start([3], active=tf.constant([True, False, True]))
-    state, probability = halting.step(state, tf.constant([0.4, 0.4, 1.0]), 0.01)
-    state, last = halting.step(state, None, 0.01)
-    np.testing.assert_array_equal(state.num_units, [2, 0, 1])
-    np.testing.assert_allclose(probability + last, [1.0, 0.0, 1.0])
-    assert state.ponder_cost[1] == 0
+    started = tf.constant([True, False, True])
+    scores = tf.constant([0.4, 0.4, 1.0])
+    state = halting.step(halting.start([3], started), scores, 0.01)
+    np.testing.assert_allclose(state.remainder, [0.6, 0.0, 0.0])
+    spent = halting.cost(scores[tf.newaxis], state.active[tf.newaxis], started)
+    np.testing.assert_array_equal(spent.num_units, [2, 0, 1])
+    np.testing.assert_allclose(
+        tf.reduce_sum(spent.halting_distribution, axis=-1), [1.0, 0.0, 1.0]
+    )
+    assert spent.ponder_cost[1] == 0
 
 
 def test_a_score_that_is_nan_never_halts_early():
-    state, _ = run(tf.constant([[np.nan, 0.999]]))
+    state = run(tf.constant([[np.nan, 0.999]]))
     assert state.num_units[0] == 3
     assert np.isnan(state.ponder_cost[0])
 

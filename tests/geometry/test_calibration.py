@@ -37,11 +37,24 @@ def test_costs_are_rows_of_a_unit():
 
 def test_what_pays():
     cost = calibration.PackingCost(fixed=100.0, per_row=1.0, slower=1.2)
-    assert cost.pays(units=3, rows=None)
-    assert not cost.pays(units=2, rows=None)
-    assert cost.pays(units=3, rows=1000)
-    assert not cost.pays(units=3, rows=100)
+    assert cost.pays(units=5, rows=None)
+    assert not cost.pays(units=4, rows=None)
+    assert cost.pays(units=5, rows=1000)
+    assert not cost.pays(units=5, rows=100)
     assert not cost._replace(slower=2.5).pays(units=100, rows=None)
+
+
+def test_ski_rental():
+    """Packed when what ran in vain has cost as much, if the units to come repay it."""
+    cost = calibration.PackingCost(fixed=100.0, per_row=0.5, slower=1.0)
+    for need, idle, left, packs, after in (
+        (300, 0.0, 9, False, 100.0),
+        (300, 200.0, 9, True, 300.0),
+        (300, 200.0, 3, False, 300.0),
+        (400, 500.0, 9, False, 500.0),
+    ):
+        pays, idle = cost.repays(400, need, idle, left)
+        assert (bool(pays), float(idle)) == (packs, after)
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ MASK = np.random.default_rng(1).uniform(size=(2, 5, 7)) < 0.3
 
 def test_residuals_reach_active_positions_only():
     geometry = Dense(tf.constant(FEATURES))
-    geometry.add(lambda: tf.ones_like(FEATURES))
+    geometry.add(tf.ones_like(FEATURES))
     geometry.halt(tf.constant(MASK))
-    geometry.add(lambda: tf.ones_like(FEATURES))
+    geometry.add(tf.ones_like(FEATURES))
     expected = FEATURES + 1.0 + MASK[..., np.newaxis]
     np.testing.assert_allclose(geometry.features(1), expected)
     np.testing.assert_allclose(
@@ -31,7 +31,7 @@ def test_output_is_the_weighted_sum(per_image):
         if index:
             left = tf.constant(weights[index:].sum(axis=0))
             geometry.halt(left > 0, left)
-            geometry.add(lambda: tf.ones_like(FEATURES))
+            geometry.add(tf.ones_like(FEATURES))
         over_map = weight[:, None, None, None] if per_image else weight[..., None]
         expected = expected + over_map * geometry.features(0)
     np.testing.assert_allclose(geometry.leave(), expected, atol=1e-6)

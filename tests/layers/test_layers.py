@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sact_tf.geometry import Dense
+from sact_tf.geometry import Dense, winograd
 from sact_tf.layers.convolution import Convolution
 from sact_tf.layers.halting_scores import GlobalHaltingScore, SpatialHaltingScore
 from sact_tf.layers.normalization import BatchNormalization
@@ -79,21 +79,23 @@ def test_surroundings_that_inputs_bring_themselves(bias):
     layer = Convolution(8, 5, 3, use_bias=bias, initial_bias=0.5, name="conv")
     expected = layer(MAPS)
     haloed = np.pad(MAPS, [(0, 0), (1, 1), (1, 1), (0, 0)])
-    np.testing.assert_allclose(layer(haloed, surroundings="halo"), expected, atol=1e-5)
+    filters = layer.values()
+    np.testing.assert_allclose(filters.on_tiles(haloed), expected, atol=1e-5)
     height, width = MAPS.shape[1:3]
     neighbours = np.concatenate(
         [haloed[:, y : y + height, x : x + width] for y in range(3) for x in range(3)],
         axis=-1,
     )
+    rows = filters.on_neighbours(neighbours.reshape(1, -1, 1, 9 * 8))
     np.testing.assert_allclose(
-        layer(neighbours, surroundings="channels"), expected, atol=1e-5
+        np.reshape(rows, expected.shape), expected, rtol=1e-4, atol=1e-5
     )
-    # The square of 2x2 in the corner, with everything around it.
+    # The tile of 2x2 in the corner, with everything around it.
     count = len(MAPS)
     around = np.reshape(haloed[:, :4, :4], [count, 16, 8]).transpose(1, 0, 2)
     np.testing.assert_allclose(
-        np.transpose(layer(around, surroundings="squares"), [1, 0, 2]),
-        np.reshape(expected[:, :2, :2], [count, 4, 5]),
+        np.transpose(winograd.convolve_tiles(around, filters), [1, 0, 2]),
+        np.reshape(expected[:, :2, :2], [count, 4, 5]) - 0.5 * bias,
         atol=1e-5,
     )
 
@@ -118,7 +120,7 @@ def test_batch_norm_by_definition():
     np.testing.assert_allclose(layer.moving_variance, 0.9 + 0.1 * variance, atol=1e-6)
     for training in (True, False):
         np.testing.assert_allclose(
-            layer.activated(tf.constant(MAPS), tf.nn.relu, training),
+            layer.bound(training).activated(tf.constant(MAPS), tf.nn.relu),
             tf.nn.relu(layer(MAPS, training=training)),
             atol=1e-6,
         )
@@ -139,7 +141,7 @@ def test_unit_on_a_geometry_is_the_unit_on_a_map(unit):
     if unit == "bottleneck":
         layer = BottleneckUnit(8, 2, batch_norm=NORM, name="unit")
     geometry = Dense(unit_input)
-    geometry.add(lambda: layer.residual(geometry))
+    geometry.add(layer.branch()(geometry))
     np.testing.assert_allclose(geometry.features(0), layer(unit_input), atol=1e-5)
 
 

@@ -92,11 +92,11 @@ def test_threshold_is_where_packed_units_are_as_fast_as_masked_ones(monkeypatch)
 
 
 def test_price_of_packing_is_what_it_costs_that_half_of_a_map_halts(monkeypatch):
-    gathered, shrink = [], Packed._shrink
+    gathered, from_map = [], Packed.from_map
 
-    def counted(self, state, cells, *others):
-        gathered.append(float(tf.reduce_mean(tf.cast(cells, tf.float32))))
-        return shrink(self, state, cells, *others)
+    def counted(layout, features, active, *others):
+        gathered.append(float(tf.reduce_mean(tf.cast(active, tf.float32))))
+        return from_map(layout, features, active, *others)
 
     def fastest(candidates, turns, title):
         tf.config.run_functions_eagerly(True)
@@ -107,7 +107,7 @@ def test_price_of_packing_is_what_it_costs_that_half_of_a_map_halts(monkeypatch)
             tf.config.run_functions_eagerly(False)
         return {"half": 1.5, "all": 1.0}
 
-    monkeypatch.setattr(Packed, "_shrink", counted)
+    monkeypatch.setattr(Packed, "from_map", counted)
     monkeypatch.setattr(benchmark, "fastest", fastest)
     assert benchmark._packing_seconds((6, 8, 16), 1) == (0.5, 6 * 8 * 16)
     assert gathered == [0.5]
