@@ -1,12 +1,14 @@
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 import tensorflow as tf
 
 from tests.tools.calling import call
 from tools.gpu_check import __main__ as gpu_check
+from tools.gpu_check import run
 from tools.gpu_check.advice import choose
 from tools.gpu_check.device import covered
 from tools.gpu_check.settings import Case, Result
@@ -25,11 +27,11 @@ main()
 def checks(monkeypatch, capsys):
     """Runs the check with other sections; (exit code, output, errors)."""
 
-    def run(sections, *arguments):
+    def check(sections, *arguments):
         monkeypatch.setattr(gpu_check, "SECTIONS", sections)
         return call(monkeypatch, capsys, gpu_check, "--tiny", *arguments)
 
-    return run
+    return check
 
 
 def test_every_section_tiny_and_without_what_other_machines_lack(tmp_path):
@@ -97,6 +99,20 @@ def test_what_no_time_is_left_for_is_named(checks):
     assert code == 0
     assert "one: never begun (no time left): skipped\nthree (no time left): ski" in out
     assert "two" not in out
+
+
+def test_slow_cases_take_fewer_turns(checks, monkeypatch):
+    monkeypatch.setattr(run, "_SECONDS_FOR_TURNS", 0.0)
+    ran = []
+
+    def slow(check):
+        case = Case(
+            "slow", lambda: lambda: ran.append(time.sleep(0.001)) or tf.constant(0.0)
+        )
+        check.compare([case], seconds=0.0005)
+
+    checks({"one": (slow, 1)})
+    assert len(ran) == 3  # Twice to warm up, and one turn of the two.
 
 
 def _networks(**times):
