@@ -1,0 +1,1 @@
+"""What a GPU makes of the networks: `python -m tools.gpu_check`."""
