@@ -10,18 +10,26 @@ from sact_tf.checkpoints.authors import (
     load_authors_checkpoint,
     save_authors_checkpoint,
 )
+from sact_tf.checkpoints.files import load_model
 from sact_tf.models.resnet import ResNet
 
 __version__ = "0.1.0"
 
-__all__ = ["ResNet", "load_authors_checkpoint", "save_authors_checkpoint"]
+__all__ = [
+    "ResNet",
+    "load_authors_checkpoint",
+    "load_model",
+    "save_authors_checkpoint",
+]
 
 _SUBPACKAGES = (
     "checkpoints",
     "data",
     "detection",
+    "distribution",
     "evaluation",
     "model_garden",
+    "serving",
     "training",
     "visualization",
 )

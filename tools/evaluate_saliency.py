@@ -17,7 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import tf_keras
 
-import sact_tf  # noqa: F401  registers the networks that model files name
+import sact_tf
 from sact_tf import visualization
 from sact_tf.data import cat2000
 from sact_tf.evaluation import saliency
@@ -44,7 +44,7 @@ class Network:
           ValueError: the file holds none that offers maps.
         """
         try:
-            model = tf_keras.models.load_model(self.path, compile=False)
+            model = sact_tf.load_model(self.path, compile=False)
         # Keras raises whatever a broken file runs into.
         except Exception as error:
             raise ValueError(f"Cannot load a network from {self.path}: {error}") from (

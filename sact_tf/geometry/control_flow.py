@@ -1,9 +1,24 @@
 """What works around defects of TensorFlow 2.20; each one function, each named."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 from tensorflow.core.framework import attr_value_pb2
+from tensorflow.python.saved_model import save_context
+
+# Whether graphs are made that may run on another machine: not empty then.
+_portable = []
+
+
+@contextlib.contextmanager
+def portable() -> Iterator[None]:
+    """Graphs traced inside run on any device, a GPU, too, wherever they are traced."""
+    _portable.append(True)
+    try:
+        yield
+    finally:
+        _portable.pop()
 
 
 def sum_of(rows: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
@@ -54,7 +69,10 @@ def _as_functions(outputs):
     doubles the time of a first call; and its constant folding mistakes shapes across
     merges. A call is no slower.
     """
-    if tf.executing_eagerly():
+    # On a GPU (2.20) such calls end in a segmentation fault: their kernels expect int32
+    # values elsewhere than the functions do.
+    anywhere = _portable or save_context.in_save_context()
+    if tf.executing_eagerly() or gpu_is_visible() or anywhere:
         return outputs
     for tensor in tf.nest.flatten(outputs):
         op = tensor.op

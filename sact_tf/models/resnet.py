@@ -1,5 +1,7 @@
 """Residual networks: plain, ACT and SACT, for model.fit (figure 2)."""
 
+import contextlib
+import io
 import math
 import numbers
 from collections.abc import Sequence
@@ -8,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from sact_tf.geometry.control_flow import portable
 from sact_tf.layers.adaptive_blocks import EXECUTIONS, Block
 from sact_tf.layers.halting_scores import GlobalHaltingScore, SpatialHaltingScore
 from sact_tf.models import cifar, imagenet, trunk
@@ -297,6 +300,34 @@ class ResNet(tf_keras.Model):
         )
         return trunk.with_maps(record, tf.shape(images)[1:3])
 
+    def make_train_function(self, force=False):
+        """Makes what the optimizer keeps first; see tf_keras.Model.
+
+        A step that makes variables itself is traced twice.
+        """
+        if hasattr(self.optimizer, "build"):
+            with self.distribute_strategy.scope():
+                self.optimizer.build(self.trainable_variables)
+        return super().make_train_function(force)
+
+    def fit(self, x=None, y=None, *arguments, **options):
+        """See tf_keras.Model; makes the compiled metrics' variables before tracing."""
+        if isinstance(x, tf.data.Dataset):
+            spec = x.element_spec
+            y_spec = spec[1] if isinstance(spec, tuple) and len(spec) > 1 else None
+        else:
+            y_spec = y if hasattr(y, "shape") else None
+        metrics = self.compiled_metrics
+        # Several replicas make them their own way.
+        alone = not self.distribute_strategy.extended._in_multi_worker_mode()
+        alone = alone and self.distribute_strategy.num_replicas_in_sync == 1
+        if hasattr(y_spec, "shape") and metrics is not None and alone:
+            with self.distribute_strategy.scope():
+                if not metrics.built:
+                    logits = tf.TensorSpec([None, self._config["num_classes"]])
+                    metrics.build(logits, tf.TensorSpec(y_spec.shape))
+        return super().fit(x, y, *arguments, **options)
+
     def train_step(self, data):
         """One step of model.fit; logs the cost beside the losses."""
         x, y, weights = tf_keras.utils.unpack_x_y_sample_weight(data)
@@ -336,6 +367,18 @@ class ResNet(tf_keras.Model):
         for block in self.blocks:
             for unit in block.units:
                 unit.begin_as_identity()
+
+    def export(self, filepath):
+        """Writes a SavedModel with the endpoint `serve`, for images of any size.
+
+        It runs on CPUs and GPUs alike, without this package.
+
+        Args:
+          filepath: folder to write.
+        """
+        # tf_keras prints every variable.
+        with portable(), contextlib.redirect_stdout(io.StringIO()):
+            super().export(filepath)
 
     @property
     def adaptivity(self) -> str:

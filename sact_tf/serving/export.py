@@ -27,6 +27,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from sact_tf import text_files
 from sact_tf.checkpoints import patterns
+from sact_tf.geometry.control_flow import portable
 from sact_tf.serving import checks, warmup
 
 DOCUMENTATION = "assets.extra/signatures.md"
@@ -119,7 +120,8 @@ def write(
     # In the same file system, where a server does not look: the name is no number.
     with tempfile.TemporaryDirectory(dir=models, prefix=".exporting-") as temporary:
         written = pathlib.Path(temporary) / "new"
-        tf.saved_model.save(servable, str(written), signatures=servable.signatures)
+        with portable():
+            tf.saved_model.save(servable, str(written), signatures=servable.signatures)
         ops = graph_ops(written)
         refuse_foreign_ops(ops)
         count = warmup.write(written, name, servable.warmup_requests())

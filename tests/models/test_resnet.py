@@ -572,3 +572,25 @@ def test_depths_by_name(depth, units):
     assert FAMILIES["imagenet"].resolve_units(depth) == (units or (3, 4, 6, 3))
     assert FAMILIES["imagenet"].resolve_units("200") == (3, 24, 36, 3)
     assert FAMILIES["cifar"].resolve_units(20) == (3, 3, 3)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_training_step_is_traced_once(optimizer):
+    traced = []
+
+    class Counted(sact_tf.ResNet):
+        def train_step(self, data):
+            traced.append(data)
+            return super().train_step(data)
+
+    model = Counted("cifar", (1, 1, 1), "none", 5, base_channels=4)
+    loss = tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, ["accuracy"])
+    history = model.fit(tf.zeros([4, 16, 16, 3]), tf.constant([0, 1, 2, 3]), verbose=0)
+    assert len(traced) == 1
+    assert 0 <= history.history["accuracy"][0] <= 1
+
+
+def test_exports_say_nothing(tmp_path, capsys):
+    tiny(units=(1, 1, 1, 1)).export(tmp_path / "model")
+    assert capsys.readouterr().out == ""
