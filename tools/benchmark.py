@@ -480,9 +480,9 @@ def force_halting(model, maps: list[tuple[int, int]], means, kind, batch=1) -> C
     return change
 
 
-def _forced(logits, count, num_units, training=None):
+def _forced(logits, count, num_units, training=None, valid=None):
     """A block's logits, forced."""
-    own = logits(training)
+    own = logits(training, valid)
     if not isinstance(own, Stack):
         own = own.stacked()
     return Stack(
