@@ -124,11 +124,9 @@ def test_a_folder_that_is_a_pattern_is_refused_before_the_training(
     parsed = types.SimpleNamespace(mode="train_and_eval", model_dir=str(folder))
     monkeypatch.setattr(train_tool.flags, "FLAGS", parsed)
     params = exp_factory.get_exp_config("sact_resnet_digit_scenes")
-    monkeypatch.setattr(
-        train_tool.train_utils, "parse_configuration", lambda *_, **__: params
-    )
+    monkeypatch.setattr(train_tool, "_experiment", lambda: params)
     with pytest.raises(ValueError, match=r"model_dir.*takes \[ for a pattern"):
-        train_tool._train([])
+        train_tool._train()
     assert not folder.exists()
 
 
