@@ -305,9 +305,8 @@ class ResNet(tf_keras.Model):
 
         A step that makes variables itself is traced twice.
         """
-        if hasattr(self.optimizer, "build"):
-            with self.distribute_strategy.scope():
-                self.optimizer.build(self.trainable_variables)
+        if self._is_alone and hasattr(self.optimizer, "build"):
+            self.optimizer.build(self.trainable_variables)
         return super().make_train_function(force)
 
     def fit(self, x=None, y=None, *arguments, **options):
@@ -318,15 +317,17 @@ class ResNet(tf_keras.Model):
         else:
             y_spec = y if hasattr(y, "shape") else None
         metrics = self.compiled_metrics
-        # Several replicas make them their own way.
-        alone = not self.distribute_strategy.extended._in_multi_worker_mode()
-        alone = alone and self.distribute_strategy.num_replicas_in_sync == 1
-        if hasattr(y_spec, "shape") and metrics is not None and alone:
-            with self.distribute_strategy.scope():
-                if not metrics.built:
-                    logits = tf.TensorSpec([None, self._config["num_classes"]])
-                    metrics.build(logits, tf.TensorSpec(y_spec.shape))
+        needed = metrics is not None and not metrics.built
+        if needed and hasattr(y_spec, "shape") and self._is_alone:
+            logits = tf.TensorSpec([None, self._config["num_classes"]])
+            metrics.build(logits, tf.TensorSpec(y_spec.shape))
         return super().fit(x, y, *arguments, **options)
+
+    @property
+    def _is_alone(self):
+        """Whether no strategy is in charge, which makes variables its own way."""
+        with self.distribute_strategy.scope():
+            return not tf.distribute.has_strategy()
 
     def train_step(self, data):
         """One step of model.fit; logs the cost beside the losses."""
