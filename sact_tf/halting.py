@@ -80,7 +80,8 @@ def step(state: HaltingState, score: tf.Tensor, epsilon: float) -> HaltingState:
     # Not `cumulative < threshold`: a score that is NaN must not look like a halt.
     reached = cumulative_score >= np.float32(1.0 - epsilon)
     active = state.active & ~reached
-    remainder = tf.where(active, state.remainder - score, 0.0)
+    # A sum of equal shapes: the gradient of `-` would ask for them at run time.
+    remainder = tf.where(active, tf.add_n([state.remainder, -score]), 0.0)
     return HaltingState(cumulative_score, remainder, active)
 
 

@@ -75,6 +75,10 @@ class PackingCost(NamedTuple):
           units: that are still to run.
           rows: positions in all, as far as that is known; None if it is not.
         """
+        # What halts before the last unit of two saves less than a graph that can pack
+        # takes longer to begin with.
+        if units < 3:
+            return False
         # On the average perhaps two fifths of the positions will have halted, and about
         # one unit runs before that is known.
         saved = (units - 1) * (1 - 0.6 * self.slower)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from sact_tf.geometry import winograd
-from sact_tf.geometry.control_flow import conditional
+from sact_tf.geometry.control_flow import conditional, sum_of
 from sact_tf.geometry.filters import Filter
 from sact_tf.geometry.grid import Grid
 from sact_tf.geometry.maps import linear_score, mean_over_positions, without_padding
@@ -103,16 +103,18 @@ class Dense:
         """
         features, output = self.state
         if self._remainder is None or not self._last:
-            masked = residual
             # A halted image (ACT) takes no part in any output, so it needs no mask; the
             # authors' networks let it run on, which training's statistics notice.
-            if self._active is not None and not self._per_image:
-                masked = residual * self._over_channels(self._active, residual.dtype)
-            features += masked
+            if self._active is None or self._per_image:
+                features += residual
+            else:
+                mask = self._over_channels(self._active, residual.dtype)
+                features = sum_of(features, residual * mask)
         if self._remainder is None:
             output = features
         else:
-            output += self._over_channels(self._remainder, residual.dtype) * residual
+            weight = self._over_channels(self._remainder, residual.dtype)
+            output = sum_of(output, weight * residual)
         self.state = DenseState(features, output)
 
     def global_mean(self) -> tf.Tensor:
@@ -125,11 +127,11 @@ class Dense:
 
     def spread(self, values: tf.Tensor) -> tf.Tensor:
         """See Geometry."""
-        return values[:, tf.newaxis, tf.newaxis]
+        return tf.reshape(values, [-1, 1, 1, values.shape[-1]])
 
     def decisions(self, values: tf.Tensor) -> tf.Tensor:
         """See Geometry."""
-        return values[..., 0]
+        return tf.squeeze(values, -1)
 
     def decisions_per_image(self, values: tf.Tensor) -> tf.Tensor:
         """See Geometry."""
@@ -151,8 +153,8 @@ class Dense:
     def _over_channels(self, decisions, dtype):
         decisions = tf.cast(decisions, dtype)
         if self._per_image:
-            decisions = decisions[:, tf.newaxis, tf.newaxis]
-        return decisions[..., tf.newaxis]
+            return tf.reshape(decisions, [-1, 1, 1, 1])
+        return tf.expand_dims(decisions, -1)
 
 
 def all_tiles(features: tf.Tensor) -> winograd.WinogradTiles | None:

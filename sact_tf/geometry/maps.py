@@ -2,7 +2,11 @@
 
 import functools
 
+import numpy as np
 import tensorflow as tf
+
+# [3, 3, 9, 1]: to each place in the kernel its number.
+_NINE_TO_ONE = np.eye(9).reshape(3, 3, 9, 1)
 
 
 def dilate(mask: tf.Tensor, radius: int) -> tf.Tensor:
@@ -78,12 +82,12 @@ def mean_over_positions(maps: tf.Tensor, valid: tf.Tensor | None) -> tf.Tensor:
 
 def nine_to_one(dtype) -> tf.Tensor:
     """Kernel [3, 3, 9, 1] that adds up, for each place in it, that place's number."""
-    return tf.reshape(tf.eye(9, dtype=dtype), [3, 3, 9, 1])
+    return tf.constant(_NINE_TO_ONE, dtype)
 
 
 def ten_to_one(dtype) -> tf.Tensor:
     """The same kernel for ten numbers, of which the last counts nowhere."""
-    return tf.pad(nine_to_one(dtype), [[0, 0], [0, 0], [0, 1], [0, 0]])
+    return tf.constant(np.pad(_NINE_TO_ONE, [[0, 0], [0, 0], [0, 1], [0, 0]]), dtype)
 
 
 def linear_score(
@@ -116,4 +120,4 @@ def linear_score(
     numbers = without_padding(numbers, valid)
     local = tf.nn.conv2d(numbers, ten_to_one(tf.float32), 1, "SAME")
     means = mean_over_positions(numbers[..., 9:], valid)
-    return tf.squeeze(local, 3) + means[:, tf.newaxis]
+    return tf.squeeze(local, 3) + tf.expand_dims(means, 1)

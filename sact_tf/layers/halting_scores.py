@@ -24,12 +24,12 @@ class GlobalScore(NamedTuple):
 
     def __call__(self, geometry) -> tf.Tensor:
         """Logits of the shape of the decisions, [B]."""
-        return geometry.decisions_per_image(self.of_running(geometry)[:, 0])
+        return geometry.decisions_per_image(tf.squeeze(self.of_running(geometry), 1))
 
     def of_running(self, geometry) -> tf.Tensor:
         """Logits [b, 1] of the images that the geometry computes."""
         pooled = _activated(self.norm(geometry.global_mean()), self.leak)
-        outputs = tf.matmul(pooled, self.conv.kernel[0, 0])
+        outputs = tf.matmul(pooled, tf.reshape(self.conv.kernel, [-1, 1]))
         return outputs if self.conv.bias is None else outputs + self.conv.bias
 
 

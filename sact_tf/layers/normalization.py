@@ -26,7 +26,7 @@ class FixedNorm(NamedTuple):
 
     def __call__(self, inputs: tf.Tensor) -> tf.Tensor:
         """Normalises [B, H, W, C] or [B, C]."""
-        maps = inputs if inputs.shape.rank == 4 else inputs[:, None, None, :]
+        maps = _as_maps(inputs)
         outputs = tf.raw_ops.FusedBatchNormV3(
             x=maps,
             scale=self.gamma,
@@ -36,7 +36,7 @@ class FixedNorm(NamedTuple):
             epsilon=self.epsilon,
             is_training=False,
         ).y
-        return outputs if inputs.shape.rank == 4 else outputs[:, 0, 0, :]
+        return outputs if maps is inputs else tf.squeeze(outputs, [1, 2])
 
     def activated(self, inputs: tf.Tensor, activation: Callable) -> tf.Tensor:
         """Normalises [B, H, W, C] and activates; not for what a convolution gives.
@@ -139,7 +139,7 @@ class BatchNormalization(tf_keras.layers.BatchNormalization):
         """
         if not self.is_live(training):
             return self.bound(training)(inputs)
-        maps = inputs if inputs.shape.rank == 4 else inputs[:, None, None, :]
+        maps = _as_maps(inputs)
         replicas = tf.distribute.get_replica_context()  # None outside of replicas.
         several = replicas is not None and replicas.num_replicas_in_sync > 1
         if several and self.synchronized:
@@ -148,7 +148,7 @@ class BatchNormalization(tf_keras.layers.BatchNormalization):
             outputs = self._normalize_by_sums(maps, valid)
         else:
             outputs = self._normalize(maps)
-        return outputs if inputs.shape.rank == 4 else outputs[:, 0, 0, :]
+        return outputs if maps is inputs else tf.squeeze(outputs, [1, 2])
 
     def bound(self, training=None, valid=None) -> FixedNorm | LiveNorm:
         """The layer as it normalises in training or at inference, to be called.
@@ -166,19 +166,19 @@ class BatchNormalization(tf_keras.layers.BatchNormalization):
 
     def _normalize(self, maps):
         """Normalises with the statistics of this batch."""
+        no_statistics = tf.constant([], tf.float32)
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=maps,
             scale=self.gamma,
             offset=self.beta,
-            mean=[],
-            variance=[],
+            mean=no_statistics,
+            variance=no_statistics,
             epsilon=self.epsilon,
             is_training=True,
         )
         # The operation returns the unbiased variance; the statistics are biased.
-        count = tf.cast(tf.reduce_prod(tf.shape(maps)[:-1]), tf.float32)
-        variance *= tf.maximum(count - 1.0, 1.0) / tf.maximum(count, 1.0)
-        self._follow(mean, variance, count)
+        count = tf.cast(tf.size(maps) // maps.shape[-1], tf.float32)
+        self._follow(mean, variance * (1.0 - 1.0 / count), count)
         return outputs
 
     def _normalize_by_sums(self, maps, valid=None, replicas=None):
@@ -227,9 +227,16 @@ class BatchNormalization(tf_keras.layers.BatchNormalization):
     def _follow(self, mean, variance, count):
         """Moves the moving statistics towards those of a batch of some positions."""
         # A replica of a distributed batch may get no image at all.
-        rate = tf.where(count > 0, 1.0 - self.momentum, 0.0)
+        rate = (1.0 - self.momentum) * tf.minimum(count, 1.0)
         for moving, value in (
             (self.moving_mean, mean),
             (self.moving_variance, variance),
         ):
             moving.assign_sub(tf.math.multiply_no_nan(moving - value, rate))
+
+
+def _as_maps(inputs):
+    """[B, C] as [B, 1, 1, C]; maps as they are."""
+    if inputs.shape.rank == 4:
+        return inputs
+    return tf.reshape(inputs, [-1, 1, 1, inputs.shape[-1]])

@@ -33,26 +33,41 @@ class Series:
 class Stack:
     """Functions whose tensors lie together, picked by a number known at run time."""
 
-    def __init__(self, stacked, count: int):
+    def __init__(self, whole, count: int, tables: dict | None = None):
         """Takes a function whose tensors have one axis more in front.
 
         Args:
-          stacked: the function; its tensors may be tf.TensorArrays, too.
+          whole: the function; its tensors may be tf.TensorArrays or _Part, too.
           count: how many there are.
+          tables: pairs of a matrix [count, n] and the sizes of the vectors in its rows,
+            by their type: what the _Parts of `whole` are parts of, in their order.
         """
-        self.whole, self._count = stacked, count
+        self._whole, self._count, self._tables = whole, count, tables or {}
 
     @classmethod
     def of(cls, functions: Sequence) -> "Stack":
         """Brings functions together; what is no tensor must be the same in all.
 
-        Vectors are copied. Tensors of more dimensions are kept as they are, in an array
-        of references: kernels of a block are tens of megabytes.
+        Vectors are copied, into one matrix of each type: the fewer tensors go into a
+        loop and its conditionals, the sooner TensorFlow has optimised them. Tensors of
+        more dimensions are kept as they are, in an array of references: kernels of a
+        block are tens of megabytes.
         """
-        first, *_ = functions
-        columns = zip(*map(tf.nest.flatten, functions), strict=True)
-        values = [_together(column) for column in columns]
-        return cls(tf.nest.pack_sequence_as(first, values), len(functions))
+        columns = list(zip(*map(tf.nest.flatten, functions), strict=True))
+        together, vectors = [], {}
+        for column in columns:
+            if tf.is_tensor(column[0]) and column[0].shape.rank == 1:
+                together.append(_Part(column[0].dtype))
+                vectors.setdefault(column[0].dtype, []).append(column)
+            else:
+                together.append(_together(column))
+        tables = {}
+        for dtype, parts in vectors.items():
+            rows = [vector for row in zip(*parts, strict=True) for vector in row]
+            table = tf.reshape(tf.concat(rows, axis=0), [len(functions), -1])
+            tables[dtype] = table, [column[0].shape[0] for column in parts]
+        whole = tf.nest.pack_sequence_as(functions[0], together)
+        return cls(whole, len(functions), tables)
 
     def __len__(self):
         """Number of the functions."""
@@ -60,11 +75,30 @@ class Stack:
 
     def __getitem__(self, index: int | tf.Tensor):
         """Function number `index`."""
-        return tf.nest.map_structure(lambda value: _picked(value, index), self.whole)
+        vectors = {
+            dtype: iter(tf.split(tf.gather(table, index), sizes))
+            for dtype, (table, sizes) in self._tables.items()
+        }
+
+        def picked(value):
+            if isinstance(value, _Part):
+                return next(vectors[value.dtype])
+            if isinstance(value, tf.TensorArray):
+                return value.read(index)
+            return tf.gather(value, index) if tf.is_tensor(value) else value
+
+        return tf.nest.map_structure(picked, self._whole)
 
     def stacked(self) -> "Stack":
         """Itself."""
         return self
+
+
+class _Part:
+    """Stands for a vector of a type that lies in a table."""
+
+    def __init__(self, dtype: tf.DType):
+        self.dtype = dtype
 
 
 def _together(column):
@@ -73,7 +107,7 @@ def _together(column):
         if any(value != first for value in column):
             raise ValueError(f"These must be the same in all units: {column}")
         return first
-    if first.shape.rank < 2:
+    if first.shape.rank == 0:
         return tf.stack(column)
     array = tf.TensorArray(
         first.dtype, len(column), clear_after_read=False, element_shape=first.shape
@@ -81,9 +115,3 @@ def _together(column):
     for index, value in enumerate(column):
         array = array.write(index, value)
     return array
-
-
-def _picked(value, index):
-    if isinstance(value, tf.TensorArray):
-        return value.read(index)
-    return tf.gather(value, index) if tf.is_tensor(value) else value
