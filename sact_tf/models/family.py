@@ -1,14 +1,20 @@
 """What a family of residual networks has to say about itself."""
 
+from __future__ import annotations
+
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 import tf_keras
 
 from sact_tf.layers.convolution import Convolution
 from sact_tf.layers.normalization import BatchNormalization
+
+if TYPE_CHECKING:
+    from sact_tf.models.config import BackboneConfig
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,12 @@ class Family:
       batch_norm: momentum and epsilon.
       weight_decay: weight of the L2 penalty, by default.
       first_unit: further arguments of the network's very first unit.
+      head_norm: whether the head has a batch norm and an activation: yes, unless units
+        activate behind their sums.
+      adaptivities: the kinds of adaptivity that its units can have.
+
+    Families whose layers take other arguments than these say so in `make_root`,
+    `make_unit` and `make_head`.
     """
 
     depths: Mapping[int, tuple[int, ...]]
@@ -45,13 +57,69 @@ class Family:
     batch_norm: Mapping[str, float]
     weight_decay: float
     first_unit: Mapping[str, object]
+    head_norm: bool = True
+    adaptivities: tuple[str, ...] = ("none", "act", "sact")
 
-    def unit_options(self, block: int) -> dict:
-        """Further arguments of the first unit of a block, counted from zero."""
-        return {
-            "stride": self.strides[block],
-            **(self.first_unit if block == 0 else {}),
-        }
+    def make_root(self, config: BackboneConfig, **options) -> tf_keras.layers.Layer:
+        """What comes before the blocks.
+
+        It is called as root(images, training=, image_shapes=), and has `map_sizes` and
+        `flops`.
+
+        Args:
+          config: of the network.
+          **options: those of all layers: weight_decay, batch_norm and dtype.
+        """
+        return self.root(config.channels(-1), name="root", **options)
+
+    def make_unit(
+        self,
+        config: BackboneConfig,
+        block: int,
+        unit: int,
+        stride: int | None = None,
+        **options,
+    ) -> tf_keras.layers.Layer:
+        """A residual unit.
+
+        Args:
+          config: of the network.
+          block: index of its block, counted from zero.
+          unit: its index in the block, counted from zero.
+          stride: of the first unit; the family's own by default.
+          **options: see make_root.
+        """
+        if unit == 0:
+            options["stride"] = stride or self.strides[block]
+        if unit == block == 0:
+            options.update(self.first_unit)
+        return self.unit(
+            config.channels(block - 1 if unit == 0 else block),
+            config.width(block),
+            name=f"unit{unit + 1}",
+            **options,
+        )
+
+    def make_head(
+        self, config: BackboneConfig, num_classes: int, *, batch_norm: dict, **options
+    ) -> tf_keras.layers.Layer:
+        """What turns the last block's output into logits; it has `flops`.
+
+        Args:
+          config: of the network.
+          num_classes: number of logits.
+          batch_norm: see make_root.
+          **options: see make_root.
+        """
+        return ClassificationHead(
+            config.channels(len(self.strides) - 1),
+            num_classes,
+            leak=self.leak,
+            pool_first=self.pool_first,
+            batch_norm=batch_norm if self.head_norm else None,
+            name="head",
+            **options,
+        )
 
     def resolve_units(self, units: int | str | Sequence[int]) -> tuple[int, ...]:
         """Units of each block, from a list of them or the name of a depth.
@@ -81,7 +149,10 @@ class Family:
 
 
 class ClassificationHead(tf_keras.layers.Layer):
-    """Batch norm, activation, global mean, and a 1x1 convolution to logits."""
+    """Batch norm, activation, global mean, and a 1x1 convolution to logits.
+
+    Or the last two alone.
+    """
 
     def __init__(
         self,
@@ -91,7 +162,7 @@ class ClassificationHead(tf_keras.layers.Layer):
         leak: float | None,
         pool_first: bool,
         weight_decay: float,
-        batch_norm: dict,
+        batch_norm: dict | None,
         name: str,
         dtype=None,
     ):
@@ -103,7 +174,8 @@ class ClassificationHead(tf_keras.layers.Layer):
           leak: slope of the leaky ReLU; None for a ReLU.
           pool_first: whether the mean comes before the batch norm.
           weight_decay: see Convolution.
-          batch_norm: arguments of BatchNormalization.
+          batch_norm: arguments of BatchNormalization; None for neither that nor an
+            activation.
           name: name of the layer.
           dtype: dtype or policy.
         """
@@ -111,7 +183,7 @@ class ClassificationHead(tf_keras.layers.Layer):
         self._leak = leak or 0.0
         self._pool_first = pool_first
         with tf.name_scope(name):
-            self.postnorm = BatchNormalization(
+            self.postnorm = batch_norm and BatchNormalization(
                 channels, name="postnorm", dtype=dtype, **batch_norm
             )
             self.logits = Convolution(
@@ -134,6 +206,8 @@ class ClassificationHead(tf_keras.layers.Layer):
         return self.logits(features)
 
     def _activated(self, features, training):
+        if self.postnorm is None:
+            return features
         features = self.postnorm(features, training=training)
         return tf.nn.leaky_relu(features, self._leak)
 
