@@ -75,7 +75,10 @@ class State:
         optimizer = _plain(model.optimizer.get_config())
         self._settings = {"steps_per_epoch": steps_per_epoch, "optimizer": optimizer}
         if isinstance(model, ResNet):
-            self._settings["model"] = {**_plain(model.get_config()), "name": None}
+            arguments = {**_plain(model.get_config()), "name": None}
+            # It is the machine's, and changes no numbers.
+            arguments.pop("calibration", None)
+            self._settings["model"] = arguments
         runs = _SEEN.setdefault(model.optimizer, {})
         place = os.path.realpath(directory)
         if place not in runs or not self.latest:

@@ -37,6 +37,7 @@ from sact_tf import visualization
 from sact_tf.evaluation import report
 from sact_tf.geometry import Dense, Packed, calibration, winograd
 from sact_tf.geometry.active_set import Layout
+from sact_tf.geometry.control_flow import gpu_is_visible
 from sact_tf.geometry.dense import all_tiles
 from sact_tf.geometry.grid import Grid
 from sact_tf.geometry.maps import dilate
@@ -168,8 +169,12 @@ def main() -> None:
     if flags.what == "calibrate":
         measured = calibrate(flags.turns)
         where = calibration.save(measured)
-        content = json.dumps(dataclasses.asdict(measured))
-        print(content if flags.json else f"{content}, in {where}")
+        content = json.dumps(calibration.as_dict(measured))
+        print(
+            content
+            if flags.json
+            else f"{content}\nMeasured on a {measured.device}; in {where}"
+        )
         return
     measure = {
         "units": units,
@@ -248,9 +253,8 @@ def units(flags) -> list[Result]:
     layers = _bottlenecks(narrow, UNITS[flags.block - 1] - 1)
     features = tf.random.normal([*shape, 4 * narrow])
     sides = [int(side) for side in flags.tiles.split(",") if side]
-    packing = calibration.packing_cost(
-        1, narrow, 4 * narrow, layers[-1].flops_per_position
-    )
+    known = calibration.resolved(None) or calibration.Calibration()
+    packing = known.packing_cost(1, narrow, 4 * narrow, layers[-1].flops_per_position)
     functions = {
         "plain": _plain_units(layers),
         "masked": _masked_units(layers),
@@ -668,6 +672,7 @@ def calibrate(turns: int) -> calibration.Calibration:
         flops_per_second=1e9 * matmul_rate(),
         seconds=max(small - per_value * few, 1e-6),
         seconds_per_value=per_value,
+        device=calibration.GPU if gpu_is_visible() else calibration.CPU,
     )
 
 

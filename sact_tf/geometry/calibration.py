@@ -6,19 +6,26 @@ on positions that have halted until that has cost as much as packing. So it neve
 more than about twice the time of one who knows the masks beforehand.
 
 `python -m tools.benchmark calibrate` measures the constants on a machine and saves them
-where this module looks.
+where this module looks. A network takes them as an argument and keeps them in its
+config; that file is only the default.
 """
 
 import dataclasses
 import functools
 import json
+import logging
 import math
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+
+CPU, GPU = "CPU", "GPU"
+
+_TABLES = ("thresholds", "basic_thresholds")
 
 #: Where a calibration is kept, unless the variable SACT_TF_CALIBRATION says otherwise.
 DEFAULT_PATH = pathlib.Path("~/.config/sact_tf/calibration.json")
@@ -35,6 +42,8 @@ class Calibration:
       flops_per_second: of convolutions.
       seconds: that packing takes in any case.
       seconds_per_value: and for each value of the features that there were.
+      device: what was measured, CPU or GPU. On a GPU "auto" only packs by what was
+        measured on one.
     """
 
     thresholds: dict[int, float] = dataclasses.field(
@@ -53,6 +62,32 @@ class Calibration:
     flops_per_second: float = 1.9e11
     seconds: float = 4e-4
     seconds_per_value: float = 1.5e-9
+    device: str = CPU
+
+    def packing_cost(
+        self, radius: int, width: int, channels: int, flops_per_row: int
+    ) -> "PackingCost":
+        """What it costs to pack positions of a block.
+
+        Args:
+          radius: number of the units' 3x3 convolutions: 1 (bottleneck) or 2 (basic).
+          width: their channels.
+          channels: of the features.
+          flops_per_row: of a unit at one position.
+        """
+        thresholds = self.thresholds if radius == 1 else self.basic_thresholds
+        widths = sorted(thresholds)
+        threshold = np.interp(
+            math.log2(width),
+            [math.log2(value) for value in widths],
+            [thresholds[value] for value in widths],
+        )
+        rows_per_second = self.flops_per_second / flops_per_row
+        return PackingCost(
+            fixed=self.seconds * rows_per_second,
+            per_row=self.seconds_per_value * channels * rows_per_second,
+            slower=float(1 / threshold),
+        )
 
 
 class PackingCost(NamedTuple):
@@ -114,68 +149,103 @@ def path() -> pathlib.Path:
     ).expanduser()
 
 
-def packing_cost(
-    radius: int, width: int, channels: int, flops_per_row: int
-) -> PackingCost:
-    """What it costs to pack positions of a block.
+def resolved(given: Calibration | Mapping | None) -> Calibration | None:
+    """What a network packs by: what it is given, or else the file of this machine.
+
+    The file is named when it is used, once in a process: it decides what is computed,
+    and is recorded in the network's config.
 
     Args:
-      radius: number of the units' 3x3 convolutions: 1 (bottleneck) or 2 (basic).
-      width: their channels.
-      channels: of the features.
-      flops_per_row: of a unit at one position.
+      given: a calibration, the same as a dict (see `as_dict`), or None.
+
+    Returns:
+      A calibration; None for the defaults, where there is no file either.
 
     Raises:
-      ValueError: the calibration file is not one.
+      ValueError: the dict or the file is no calibration.
     """
-    known = _load(path())
-    thresholds = known.thresholds if radius == 1 else known.basic_thresholds
-    widths = sorted(thresholds)
-    threshold = np.interp(
-        math.log2(width),
-        [math.log2(value) for value in widths],
-        [thresholds[value] for value in widths],
-    )
-    rows_per_second = known.flops_per_second / flops_per_row
-    return PackingCost(
-        fixed=known.seconds * rows_per_second,
-        per_row=known.seconds_per_value * channels * rows_per_second,
-        slower=float(1 / threshold),
-    )
+    if isinstance(given, Calibration):
+        return given
+    if given is not None:
+        return from_dict(given, f"calibration={given!r}")
+    where = path()
+    known = _load(where)
+    if known is not None:
+        _name(where, known.device)
+    return known
+
+
+def as_dict(calibration: Calibration) -> dict:
+    """A calibration as plain values, for JSON."""
+    values = dataclasses.asdict(calibration)
+    for name in _TABLES:
+        values[name] = {str(width): share for width, share in values[name].items()}
+    return values
+
+
+def from_dict(values: Mapping, what: str) -> Calibration:
+    """A calibration from what `as_dict` gave.
+
+    Args:
+      values: plain values.
+      what: where they are from, for errors.
+
+    Raises:
+      ValueError: they are no calibration.
+    """
+    try:
+        values = dict(values)
+        device = values.pop("device", CPU)
+        tables = {
+            name: {
+                int(width): float(share) for width, share in values.pop(name).items()
+            }
+            for name in _TABLES
+        }
+        numbers = {name: float(value) for name, value in values.items()}
+        calibration = Calibration(**tables, **numbers, device=device)
+        if device not in (CPU, GPU):
+            raise ValueError
+        for table in tables.values():
+            if not table or not all(
+                width > 0 and 0 < share <= 1 for width, share in table.items()
+            ):
+                raise ValueError
+        if not all(value > 0 and math.isfinite(value) for value in numbers.values()):
+            raise ValueError
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{what} must hold a calibration as `python -m tools.benchmark calibrate` "
+            "writes it; repeat that, or remove it"
+        ) from error
+    return calibration
 
 
 def save(calibration: Calibration) -> pathlib.Path:
     """Keeps a calibration for all networks that this user builds from now on."""
     where = path()
     where.parent.mkdir(parents=True, exist_ok=True)
-    content = json.dumps(dataclasses.asdict(calibration), indent=1)
+    content = json.dumps(as_dict(calibration), indent=1)
     where.write_text(content + "\n", encoding="utf-8")
     _load.cache_clear()
     return where
 
 
 @functools.cache
-def _load(where: pathlib.Path) -> Calibration:
+def _load(where: pathlib.Path) -> Calibration | None:
     if not where.exists():
-        return Calibration()
+        return None
     try:
-        content = json.loads(where.read_text(encoding="utf-8"))
-        tables = [
-            {int(width): float(share) for width, share in content.pop(name).items()}
-            for name in ("thresholds", "basic_thresholds")
-        ]
-        values = {key: float(value) for key, value in content.items()}
-        calibration = Calibration(*tables, **values)
-        for table in tables:
-            if not table or not all(
-                width > 0 and 0 < share <= 1 for width, share in table.items()
-            ):
-                raise ValueError
-        if not all(value > 0 and math.isfinite(value) for value in values.values()):
-            raise ValueError
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{where} must hold a calibration as `python -m tools.benchmark calibrate` "
-            "writes it; repeat that, or remove the file"
-        ) from error
-    return calibration
+        values = json.loads(where.read_text(encoding="utf-8"))
+    except ValueError:
+        values = None
+    return from_dict(values, str(where))
+
+
+@functools.cache
+def _name(where, device):
+    logging.getLogger("sact_tf").warning(
+        "execution='auto' packs by the calibration in %s (measured on a %s).",
+        where,
+        device,
+    )

@@ -7,7 +7,7 @@ from sact_tf import flops as cost
 from sact_tf import halting
 from sact_tf.geometry import Dense, Images, winograd, within, without_padding
 from sact_tf.geometry.active_set import Layout
-from sact_tf.geometry.calibration import packing_cost
+from sact_tf.geometry.calibration import GPU, Calibration
 from sact_tf.geometry.control_flow import gpu_is_visible
 from sact_tf.geometry.grid import Grid
 from sact_tf.layers import execution, halting_scores
@@ -49,6 +49,7 @@ class Block(tf_keras.layers.Layer):
         epsilon: float = 0.01,
         tile_size: int = 1,
         execution: str = "auto",
+        calibration: Calibration | None = None,
         name: str,
         dtype=None,
     ):
@@ -62,6 +63,7 @@ class Block(tf_keras.layers.Layer):
           epsilon: epsilon of eqn 7.
           tile_size: side of the tiles that share a halting score (SACT only).
           execution: where units are computed; one of EXECUTIONS.
+          calibration: when "auto" packs; None for the defaults.
           name: name of the layer.
           dtype: dtype or policy.
         """
@@ -72,6 +74,7 @@ class Block(tf_keras.layers.Layer):
         self._epsilon = epsilon
         self._tile_size = tile_size
         self._execution = execution
+        self._calibration = calibration or Calibration()
         self.built = True
 
     def map_sizes(self, map_sizes: tf.Tensor) -> tf.Tensor:
@@ -166,12 +169,13 @@ class Block(tf_keras.layers.Layer):
             return _NEVER
         if self._execution != "auto":
             return None
-        if gpu_is_visible():
+        known = self._calibration
+        if gpu_is_visible() and known.device != GPU:
             return _NEVER
         if self._adaptivity == "act":
             return None
         last = self.units[-1]
-        packing = packing_cost(
+        packing = known.packing_cost(
             last.radius,
             last.conv1.filters,
             features.shape[-1],

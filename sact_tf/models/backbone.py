@@ -1,5 +1,9 @@
 """Root and blocks of a network: images to features, and what they cost (figure 2)."""
 
+import json
+import os
+import pathlib
+
 import tensorflow as tf
 import tf_keras
 
@@ -7,6 +11,9 @@ from sact_tf.models import cost_record
 from sact_tf.models import images as image_checks
 from sact_tf.models.blocks import make_block
 from sact_tf.models.config import BackboneConfig
+
+#: In a SavedModel: the arguments of the network that it was made of.
+NETWORK = "assets.extra/network.json"
 
 
 @tf_keras.utils.register_keras_serializable("sact_tf")
@@ -282,6 +289,17 @@ class Backbone(tf_keras.Model):
             "name": self.name,
             "dtype": self.dtype_policy.name,
         }
+
+    def record_beside(self, saved_model: str | os.PathLike) -> None:
+        """Writes `get_config` as JSON beside a SavedModel's graph.
+
+        It lies in assets.extra, which servers leave alone, and says what the graph was
+        made of: the execution and its calibration, for instance.
+        """
+        file = pathlib.Path(saved_model) / NETWORK
+        file.parent.mkdir(exist_ok=True)
+        text = json.dumps(self.get_config(), indent=1) + "\n"
+        file.write_text(text, encoding="utf-8")
 
     @classmethod
     def from_config(cls, config):

@@ -45,6 +45,7 @@ def make_block(
         epsilon=config.epsilon,
         tile_size=config.tile_size,
         execution=config.execution,
+        calibration=config.calibration,
         name=name,
         dtype=dtype,
     )

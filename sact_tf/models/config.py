@@ -3,9 +3,11 @@
 import dataclasses
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from sact_tf.geometry import calibration
+from sact_tf.geometry.calibration import Calibration
 from sact_tf.layers.adaptive_blocks import EXECUTIONS
 from sact_tf.models import cifar, imagenet
 from sact_tf.models.family import Family
@@ -39,6 +41,9 @@ class BackboneConfig:
     weight_decay: float | None = None
     freeze_batch_norm: bool = False
     batch_norm_momentum: float | None = None
+    calibration: Calibration | Mapping | None = dataclasses.field(
+        default=None, metadata=ADDED_LATER
+    )
 
     def __post_init__(self):
         """Checks the fields, and brings them into one form."""
@@ -71,6 +76,9 @@ class BackboneConfig:
         self._set("tau", float(self.tau))
         self._set("epsilon", float(self.epsilon))
         self._set("freeze_batch_norm", bool(self.freeze_batch_norm))
+        packs = self.execution == "auto" and self.adaptivity == "sact"
+        if packs or self.calibration is not None:
+            self._set("calibration", calibration.resolved(self.calibration))
 
     @property
     def spec(self) -> Family:
@@ -107,6 +115,8 @@ class BackboneConfig:
             if not field.metadata.get("added_later")
             or getattr(self, field.name) != field.default
         }
+        if "calibration" in values:
+            values["calibration"] = calibration.as_dict(values["calibration"])
         return {**values, "units": list(self.units)}
 
     @classmethod

@@ -2,12 +2,13 @@
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from sact_tf.geometry.calibration import Calibration
 from sact_tf.geometry.control_flow import portable
 from sact_tf.models import images as image_checks
 from sact_tf.models.backbone import Backbone
@@ -55,6 +56,7 @@ class ResNet(CostLogging, Backbone):
         weight_decay: float | None = None,
         freeze_batch_norm: bool = False,
         batch_norm_momentum: float | None = None,
+        calibration: Calibration | Mapping | None = None,
         name: str | None = None,
         dtype=None,
     ):
@@ -86,6 +88,9 @@ class ResNet(CostLogging, Backbone):
             training, too, and no gradients for scales and offsets.
           batch_norm_momentum: decay of the moving statistics; 0.997 (imagenet) or 0.9
             (cifar) by default. Less suits trainings of a few hundred steps.
+          calibration: when "auto" packs, as `python -m tools.benchmark calibrate`
+            measures it; by default what was measured on this machine, if anything was,
+            which is then kept with the network. Changes times, no numbers.
           name: name of the model.
           dtype: dtype or mixed precision policy; the global policy by default.
 
@@ -106,6 +111,7 @@ class ResNet(CostLogging, Backbone):
             weight_decay=weight_decay,
             freeze_batch_norm=freeze_batch_norm,
             batch_norm_momentum=batch_norm_momentum,
+            calibration=calibration,
         )
         super().__init__(config, name=name, dtype=dtype)  # root_layer and blocks.
         options = config.layer_options(self.dtype_policy)
@@ -165,7 +171,8 @@ class ResNet(CostLogging, Backbone):
     def export(self, filepath):
         """Writes a SavedModel with the endpoint `serve`, for images of any size.
 
-        It runs on CPUs and GPUs alike, without this package.
+        It runs on CPUs and GPUs alike, without this package. The network's arguments
+        are written beside it, as assets.extra/network.json.
 
         Args:
           filepath: folder to write.
@@ -173,6 +180,7 @@ class ResNet(CostLogging, Backbone):
         # tf_keras prints every variable.
         with portable(), contextlib.redirect_stdout(io.StringIO()):
             super().export(filepath)
+        self.record_beside(filepath)
 
     def get_config(self):
         """The constructor's arguments."""

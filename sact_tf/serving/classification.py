@@ -60,7 +60,7 @@ class Classifier(servable.ImageServable):
             "classifier",
             network,
             labels,
-            network.get_config()["num_classes"],
+            network.config.num_classes,
             limits or checks.Limits(min_side=stride),
             answer,
         )

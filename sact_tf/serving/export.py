@@ -7,7 +7,7 @@ output/
     1/
       saved_model.pb, variables/
       assets/labels.txt
-      assets.extra/tf_serving_warmup_requests, signatures.md
+      assets.extra/tf_serving_warmup_requests, signatures.md, network.json
 ```
 """
 
@@ -53,6 +53,9 @@ class Servable(Protocol):
     signatures: Mapping[str, tf.types.experimental.PolymorphicFunction]
     documentation: Mapping[str, str]
     limits: checks.Limits
+
+    def record_beside(self, saved_model: str | os.PathLike) -> None:
+        """Writes beside a SavedModel what network it was made of."""
 
     def warmup_requests(self) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
         """Pairs of signature and inputs that exercise all of the graph."""
@@ -125,6 +128,7 @@ def write(
         ops = graph_ops(written)
         refuse_foreign_ops(ops)
         count = warmup.write(written, name, servable.warmup_requests())
+        servable.record_beside(written)
         (written / DOCUMENTATION).write_text(
             _documentation(written, name, servable.documentation), encoding="utf-8"
         )

@@ -65,6 +65,8 @@ class ImageServable(tf.Module, abc.ABC):
         # Only the variables are kept: a tf_keras model would be saved with dozens of
         # functions that nobody asked for.
         self._variables = network.variables
+        extractor = getattr(network, "extractor", network)
+        self.record_beside = extractor.record_beside
         # A file, so that the export has the label map as an asset; copied from here.
         self._folder = tempfile.TemporaryDirectory()
         labels_file = pathlib.Path(self._folder.name) / "labels.txt"

@@ -1,9 +1,19 @@
 import json
 
 import pytest
+import tensorflow as tf
 
+import sact_tf
 from sact_tf.geometry import calibration
-from sact_tf.geometry.calibration import Calibration, packing_cost
+from sact_tf.geometry.calibration import Calibration
+from sact_tf.layers import adaptive_blocks
+from sact_tf.models.blocks import make_block
+from sact_tf.models.config import BackboneConfig
+
+
+def packing_cost(*arguments, **options):
+    known = calibration.resolved(None) or Calibration()
+    return known.packing_cost(*arguments, **options)
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +47,7 @@ def test_costs_are_rows_of_a_unit():
 
 def test_what_pays():
     cost = calibration.PackingCost(fixed=100.0, per_row=1.0, slower=1.2)
+    assert not cost._replace(per_row=0.0).pays(units=2, rows=None)
     assert cost.pays(units=5, rows=None)
     assert not cost.pays(units=4, rows=None)
     assert cost.pays(units=5, rows=1000)
@@ -68,6 +79,7 @@ def test_ski_rental():
         {"basic_thresholds": {"8": 0}},
         {"seconds": 0},
         {"no_such_constant": 1.0},
+        {"device": "abacus"},
     ],
 )
 def test_a_broken_file_is_named(content):
@@ -78,3 +90,43 @@ def test_a_broken_file_is_named(content):
     where.write_text(content)
     with pytest.raises(ValueError, match=r"own\.json must hold a calibration"):
         packing_cost(1, 16, 1, 1)
+
+
+def test_a_network_keeps_what_it_was_built_with(caplog):
+    """Its config says it, not the file of whatever machine it is loaded on."""
+    network = tiny_network()
+    assert "calibration" not in network.get_config()
+    calibration.save(Calibration({64: 0.5}))
+    calibrated = tiny_network()
+    assert f"calibration in {calibration.path()} (measured on a CPU)" in caplog.text
+    config = json.loads(json.dumps(calibrated.get_config()))
+    assert config["calibration"]["thresholds"] == {"64": 0.5}
+    calibration.save(Calibration({64: 0.25}))
+    loaded = sact_tf.ResNet.from_config(config)
+    assert loaded.config.calibration == Calibration({64: 0.5})
+    given = tiny_network(calibration=Calibration({64: 0.75}))
+    assert given.config.calibration.thresholds == {64: 0.75}
+    with pytest.raises(ValueError, match=r"calibration=\{'seconds': 1\} must hold"):
+        tiny_network(calibration={"seconds": 1})
+
+
+def test_it_is_recorded_beside_an_export(tmp_path):
+    network = tiny_network(calibration=Calibration({64: 0.5}))
+    network.record_beside(tmp_path)
+    record = json.loads((tmp_path / "assets.extra/network.json").read_text())
+    assert record["calibration"]["thresholds"] == {"64": 0.5}
+    assert sact_tf.ResNet.from_config(record).get_config() == record
+
+
+def test_a_gpu_packs_only_by_what_was_measured_on_one(monkeypatch):
+    monkeypatch.setattr(adaptive_blocks, "gpu_is_visible", lambda: True)
+    features = tf.zeros([1, 90, 90, 256])
+    for device, packs in (("CPU", False), ("GPU", True)):
+        known = Calibration({64: 0.9}, device=device)
+        config = BackboneConfig(units=(9, 1, 1, 1), calibration=known)
+        packing = make_block(config, 0)._packing(features, training=False)
+        assert (packing is not adaptive_blocks._NEVER) == packs
+
+
+def tiny_network(**options):
+    return sact_tf.ResNet(units=(2, 1, 1, 1), base_channels=2, num_classes=2, **options)
