@@ -488,9 +488,8 @@ def _forced(logits, count, num_units, training=None, valid=None):
     own = logits(training, valid)
     if not isinstance(own, Stack):
         own = own.stacked()
-    return Stack(
-        ForcedLogit(own.whole, tf.range(1, count + 1), num_units.read_value), count
-    )
+    forced = ForcedLogit(own.whole, tf.range(1, count + 1), num_units.read_value)
+    return Stack(forced, count, own.tables)
 
 
 def _num_units(kind, shape, mean, count):

@@ -42,7 +42,7 @@ class Stack:
           tables: pairs of a matrix [count, n] and the sizes of the vectors in its rows,
             by their type: what the _Parts of `whole` are parts of, in their order.
         """
-        self._whole, self._count, self._tables = whole, count, tables or {}
+        self.whole, self.tables, self._count = whole, tables or {}, count
 
     @classmethod
     def of(cls, functions: Sequence) -> "Stack":
@@ -77,7 +77,7 @@ class Stack:
         """Function number `index`."""
         vectors = {
             dtype: iter(tf.split(tf.gather(table, index), sizes))
-            for dtype, (table, sizes) in self._tables.items()
+            for dtype, (table, sizes) in self.tables.items()
         }
 
         def picked(value):
@@ -87,7 +87,7 @@ class Stack:
                 return value.read(index)
             return tf.gather(value, index) if tf.is_tensor(value) else value
 
-        return tf.nest.map_structure(picked, self._whole)
+        return tf.nest.map_structure(picked, self.whole)
 
     def stacked(self) -> "Stack":
         """Itself."""
