@@ -25,6 +25,7 @@ from tqdm import tqdm
 from sact_tf import folders, resumable
 from sact_tf.data import coco, image_files
 from sact_tf.detection import costs
+from sact_tf.detection.config import NUM_BLOCKS
 from sact_tf.evaluation import detection
 from sact_tf.model_garden import detection_configs, detectors, runs
 from sact_tf.models.backbone import Backbone
@@ -50,7 +51,7 @@ def main() -> None:
     parser.add_argument("--num_images", type=int, help="only the first so many images")
     parser.add_argument(
         "--reference_units",
-        nargs=detectors.NUM_BLOCKS,
+        nargs=NUM_BLOCKS,
         type=int,
         help="residual units of the plain feature extractor that is 100 %% (default: "
         "those of the run's task.reference_units)",
@@ -115,10 +116,10 @@ def _print_plain(flags):
     resized = np.rint(sizes * scales[:, np.newaxis]).astype(np.int64)
     # The width is that of the deep ones, which is all that their costs depend on.
     config = BackboneConfig(units=(1, 1, 1, 1), adaptivity="none")
-    extractor = Backbone(config, detectors.NUM_BLOCKS)
+    extractor = Backbone(config, NUM_BLOCKS)
     rows = {}
     for depth in (50, 101):
-        units = FAMILY.depths[depth][: detectors.NUM_BLOCKS]
+        units = FAMILY.depths[depth][:NUM_BLOCKS]
         flops = costs.plain_flops(extractor, resized, units).numpy()
         rows[f"ResNet-{depth}"] = {
             "flops": float(flops.mean()),

@@ -7,6 +7,7 @@ import pathlib
 import shutil
 import tempfile
 import zipfile
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -18,6 +19,8 @@ from sact_tf.models.resnet import ResNet
 
 #: What tf_keras writes into a `.keras` file of a network.
 _CONTENTS = {"config.json", "metadata.json", "model.weights.h5"}
+#: Models whose files have nothing but weights: no layer is shared between two places.
+_OURS = {f"sact_tf>{name}" for name in ("ResNet", "Backbone", "FasterRCNN")}
 _LOAD_ERRORS = (
     OSError,
     ValueError,
@@ -49,7 +52,7 @@ def load_model(path: str | os.PathLike, compile: bool = True) -> tf_keras.Model:
         names = set(archive.namelist())
         config = json.loads(archive.read("config.json"))
         # Whatever shares layers, or keeps more than weights, is left to tf_keras.
-        if config.get("registered_name") != "sact_tf>ResNet" or names != _CONTENTS:
+        if config.get("registered_name") not in _OURS or names != _CONTENTS:
             return tf_keras.models.load_model(path, compile=compile)
         if not compile:
             config["compile_config"] = None
@@ -60,11 +63,14 @@ def load_model(path: str | os.PathLike, compile: bool = True) -> tf_keras.Model:
     return model
 
 
-def load(path: str | os.PathLike) -> ResNet:
+def load(
+    path: str | os.PathLike, kinds: Sequence[type[tf_keras.Model]] = (ResNet,)
+) -> tf_keras.Model:
     """Loads a network that `model.save` wrote, not compiled.
 
     Args:
       path: of a `.keras` file or a SavedModel folder.
+      kinds: classes of the models that are meant.
 
     Raises:
       FileNotFoundError: there is nothing there.
@@ -87,9 +93,10 @@ def load(path: str | os.PathLike) -> ResNet:
             f"{path} is no saved network: neither a .keras file nor a SavedModel of "
             f"tf_keras. ({reason})"
         ) from error
-    if not isinstance(model, ResNet):
+    if not isinstance(model, tuple(kinds)):
+        wanted = " or ".join(kind.__name__ for kind in kinds)
         raise ValueError(
-            f"{path} holds a {type(model).__name__}, not a sact_tf.ResNet."
+            f"{path} holds a {type(model).__name__}, not a sact_tf.{wanted}."
         )
     return model
 

@@ -2,20 +2,22 @@
 
 from sact_tf.detection import (
     anchors,
+    config,
     costs,
     faster_rcnn,
-    heads,
     losses,
     proposals,
+    regions,
     targets,
 )
 
 __all__ = [
     "anchors",
+    "config",
     "costs",
     "faster_rcnn",
-    "heads",
     "losses",
     "proposals",
+    "regions",
     "targets",
 ]

@@ -1,15 +1,63 @@
-"""Losses of the region proposal network, for maps of any size.
+"""The losses of a detector, for maps of any size.
 
-The second stage uses the Model Garden's. Those of the Garden for the first stage ask
+The second stage has the Model Garden's. Those of the Garden for the first stage ask
 for static sizes, and average boxes over all positive anchors and not over the sample.
 """
 
-import tensorflow as tf
+from collections.abc import Sequence
 
-from sact_tf.detection.targets import AnchorTargets
+import tensorflow as tf
+from official.vision.losses import maskrcnn_losses
+
+from sact_tf.detection.targets import AnchorTargets, anchor_targets
 
 #: Where the smooth L1 loss of proposals becomes linear (sigma = 3 of Faster R-CNN).
 SMOOTH_L1_BETA = 1.0 / 9.0
+
+
+#: Names of the losses of the two stages.
+NAMES = ("proposal_score_loss", "proposal_box_loss", "class_loss", "box_loss")
+
+
+def detector_losses(
+    outputs: dict, boxes: tf.Tensor, weights, penalties: Sequence[tf.Tensor] = ()
+) -> dict[str, tf.Tensor]:
+    """The losses of both stages, and what is minimised.
+
+    Args:
+      outputs: of a FasterRCNN that was called with boxes and classes.
+      boxes: float32 [B, M, 4], objects in pixels; rows of -1 are none.
+      weights: has the attributes proposal_score_weight, proposal_box_weight,
+        class_weight and box_weight.
+      penalties: the model's own losses: ponder cost (eqn 13) and L2.
+
+    Returns:
+      Scalars by name: those of NAMES; auxiliary_loss, the sum of the penalties; and
+      total_loss, the weighted sum of all.
+    """
+    anchors = anchor_targets(outputs["anchors"], boxes, eligible=outputs["eligible"])
+    score, box = proposal_losses(
+        outputs["proposal_logits"], outputs["proposal_boxes"], anchors
+    )
+    classes = outputs["class_targets"]
+    found = (
+        score,
+        box,
+        maskrcnn_losses.FastrcnnClassLoss()(outputs["class_logits"], classes),
+        maskrcnn_losses.FastrcnnBoxLoss(huber_loss_delta=1.0)(
+            outputs["box_outputs"], classes, outputs["box_targets"]
+        ),
+    )
+    weighted = [
+        getattr(weights, name.replace("_loss", "_weight")) * value
+        for name, value in zip(NAMES, found, strict=True)
+    ]
+    auxiliary = tf.add_n(list(penalties)) if penalties else tf.zeros([])
+    return {
+        **dict(zip(NAMES, found, strict=True)),
+        "auxiliary_loss": auxiliary,
+        "total_loss": tf.add_n(weighted) + auxiliary,
+    }
 
 
 def proposal_losses(

@@ -1,9 +1,18 @@
-"""Region proposals: the best-scored boxes that do not cover each other much."""
+"""First stage: the best-scored boxes that do not cover each other much.
+
+Shapes: B images, h x w positions of their maps, A = h w (anchors of each position)
+anchors, N proposals.
+"""
 
 from typing import NamedTuple
 
 import tensorflow as tf
+import tf_keras
 from official.vision.ops import box_ops, nms
+
+from sact_tf.detection import anchors as anchor_boxes
+from sact_tf.detection.config import NUM_BLOCKS, STRIDE, FasterRCNNConfig
+from sact_tf.layers.convolution import Convolution
 
 
 class Proposals(NamedTuple):
@@ -18,6 +27,88 @@ class Proposals(NamedTuple):
     boxes: tf.Tensor
     scores: tf.Tensor
     valid: tf.Tensor
+
+
+class FirstStage(NamedTuple):
+    """What the first stage says.
+
+    Attributes:
+      anchors: float32 [A, 4], in pixels.
+      eligible: bool [B, A], anchors of the image and not of its padding.
+      logits: float32 [B, A], of there being an object.
+      boxes: float32 [B, A, 4], relative to the anchors.
+      proposals: the best of them.
+    """
+
+    anchors: tf.Tensor
+    eligible: tf.Tensor
+    logits: tf.Tensor
+    boxes: tf.Tensor
+    proposals: Proposals
+
+
+class ProposalGenerator(tf_keras.layers.Layer):
+    """A 3x3 convolution and, for every anchor, a score and a box. No batch norm."""
+
+    def __init__(
+        self, config: FasterRCNNConfig, *, name: str = "region_proposals", dtype=None
+    ):
+        """Creates the layer and its variables.
+
+        Args:
+          config: of the detector.
+          name: name of the layer.
+          dtype: dtype or policy.
+        """
+        super().__init__(name=name, dtype=dtype)
+        self._config = config
+        inputs = config.backbone.channels(NUM_BLOCKS - 1)
+        filters, anchors = config.proposal_filters, config.num_anchors
+        options = {
+            "use_bias": True,
+            "weight_decay": config.weight_decay,
+            "dtype": dtype,
+        }
+        with tf.name_scope(name):
+            self.conv = Convolution(inputs, filters, 3, name="conv", **options)
+            self.scores = narrow(
+                Convolution(filters, anchors, 1, name="scores", **options), 0.01
+            )
+            self.boxes = narrow(
+                Convolution(filters, 4 * anchors, 1, name="boxes", **options), 0.01
+            )
+        self.built = True
+
+    def call(self, features, image_shapes) -> FirstStage:
+        """Says where objects may be.
+
+        Args:
+          features: [B, h, w, C], activated.
+          image_shapes: float32 [B, 2], height and width of each image without padding.
+        """
+        config = self._config
+        anchors = anchor_boxes.grid(
+            tf.shape(features)[1:3],
+            stride=STRIDE,
+            sizes=config.anchor_sizes,
+            aspect_ratios=config.aspect_ratios,
+        )
+        eligible = anchor_boxes.on_images(anchors, image_shapes, stride=STRIDE)
+        x = tf.nn.relu(self.conv(features))
+        batch = tf.shape(features)[0]
+        logits = tf.cast(tf.reshape(self.scores(x), [batch, -1]), tf.float32)
+        boxes = tf.cast(tf.reshape(self.boxes(x), [batch, -1, 4]), tf.float32)
+        proposals = propose(
+            anchors,
+            logits,
+            boxes,
+            image_shapes,
+            eligible=eligible,
+            num_proposals=config.num_proposals,
+            pre_nms_top_k=config.pre_nms_top_k,
+            nms_iou_threshold=config.proposal_nms_iou,
+        )
+        return FirstStage(anchors, eligible, logits, boxes, proposals)
 
 
 def propose(
@@ -67,3 +158,10 @@ def propose(
         scores, boxes, num_proposals, nms_iou_threshold
     )
     return Proposals(boxes, scores, boxes[..., 2] > 0)
+
+
+def narrow(convolution: Convolution, deviation: float) -> Convolution:
+    """Gives a convolution a narrow normal distribution, as Faster R-CNN's have."""
+    initializer = tf_keras.initializers.RandomNormal(stddev=deviation)
+    convolution.kernel.assign(initializer(convolution.kernel.shape))
+    return convolution

@@ -1,12 +1,20 @@
-"""What the anchors should say, given the objects in the image."""
+"""What anchors and regions should say, given the objects in the image."""
 
 from typing import NamedTuple
 
 import tensorflow as tf
+from official.vision.modeling.layers import roi_sampler
 from official.vision.ops import box_ops
 from official.vision.utils.object_detection import (
     balanced_positive_negative_sampler as sampler,
 )
+
+from sact_tf.detection.config import FasterRCNNConfig
+from sact_tf.detection.precision import in_float32
+from sact_tf.detection.proposals import Proposals
+
+#: Scales of what the second stage says about boxes, as in the Model Garden.
+BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 
 
 class AnchorTargets(NamedTuple):
@@ -81,3 +89,59 @@ def anchor_targets(
         ),
     )
     return AnchorTargets(labels, encoded)
+
+
+class RegionSampler:
+    """Chooses regions to train the second stage on, and says what it should say."""
+
+    def __init__(self, config: FasterRCNNConfig):
+        """Takes `num_sampled` and `foreground_fraction` from a detector's config."""
+        self._config = config
+        with in_float32():
+            self.layer = roi_sampler.ROISampler(
+                num_sampled_rois=config.num_sampled,
+                foreground_fraction=config.foreground_fraction,
+            )
+
+    def __call__(
+        self, proposals: Proposals, boxes: tf.Tensor, classes: tf.Tensor
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Samples among the proposals and the objects themselves.
+
+        Args:
+          proposals: of the first stage.
+          boxes: float32 [B, M, 4], objects in pixels, rows of -1 for none; B is static.
+          classes: integers [B, M], their classes, -1 for none.
+
+        Returns:
+          Regions float32 [B, N, 4], in pixels; and a dict of class_targets int32 [B, N]
+          and box_targets float32 [B, N, 4], relative to the regions. No gradients.
+
+        Raises:
+          ValueError: there are fewer than `num_sampled`, or B is not known.
+        """
+        if boxes.shape[0] is None:
+            raise ValueError(
+                "The number of images must be known before a detector is trained: "
+                "dataset.batch(size, drop_remainder=True). Received: boxes of the "
+                f"shape {boxes.shape}"
+            )
+        available = self._config.num_proposals + (boxes.shape[1] or 0)
+        if self._config.num_sampled > available:
+            raise ValueError(
+                "num_sampled cannot be more than num_proposals and the boxes of an "
+                f"image. Received: {self._config.num_sampled} of {available}"
+            )
+        # The sampler leaves out boxes of -1, unless there are too few others.
+        regions = tf.where(proposals.valid[..., tf.newaxis], proposals.boxes, -1.0)
+        classes = tf.cast(classes, tf.int32)
+        regions, matched, classes, _ = self.layer(regions, boxes, classes)
+        encoded = box_ops.encode_boxes(matched, regions, weights=list(BOX_WEIGHTS))
+        objects = (classes > 0)[..., tf.newaxis]
+        targets = {
+            "class_targets": classes,
+            "box_targets": tf.where(objects, encoded, 0.0),
+        }
+        return tf.stop_gradient(regions), tf.nest.map_structure(
+            tf.stop_gradient, targets
+        )

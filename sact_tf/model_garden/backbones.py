@@ -113,11 +113,19 @@ def build_backbone(
     config: configs.SACTResNet, *, weight_decay: float | None = None
 ) -> SACTResNetBackbone:
     """The same without a head, and with `num_blocks` blocks."""
-    options = BackboneConfig(weight_decay=weight_decay, **_options(config))
-    backbone = SACTResNetBackbone(options, config.num_blocks)
+    backbone = SACTResNetBackbone(
+        network_config(config, weight_decay), config.num_blocks
+    )
     if config.identity_units:
         backbone.begin_as_identity()
     return backbone
+
+
+def network_config(
+    config: configs.SACTResNet, weight_decay: float | None = None
+) -> BackboneConfig:
+    """What network without a head a config describes."""
+    return BackboneConfig(weight_decay=weight_decay, **_options(config))
 
 
 def _options(config):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from official.core import config_definitions as cfg
 from official.modeling import hyperparams
 
-from sact_tf.detection.faster_rcnn import Settings
+from sact_tf.detection.config import FasterRCNNConfig
 from sact_tf.model_garden import configs
 
 
@@ -18,7 +18,7 @@ def _backbone():
 
 @dataclasses.dataclass
 class DetectionModel(hyperparams.Config):
-    """The detector; what is not described here is in `faster_rcnn.Settings`.
+    """The detector; what is not described here is in `FasterRCNNConfig`.
 
     Attributes:
       num_classes: the background, class 0, included; 91 for COCO's category ids.
@@ -33,22 +33,22 @@ class DetectionModel(hyperparams.Config):
     head_stride: int = 1
     proposal_filters: int = 512
     anchor_sizes: Sequence[float] = dataclasses.field(
-        default_factory=lambda: list(Settings.anchor_sizes)
+        default_factory=lambda: list(FasterRCNNConfig.anchor_sizes)
     )
     aspect_ratios: Sequence[float] = dataclasses.field(
-        default_factory=lambda: list(Settings.aspect_ratios)
+        default_factory=lambda: list(FasterRCNNConfig.aspect_ratios)
     )
-    num_proposals: int = Settings.num_proposals
-    pre_nms_top_k: int = Settings.pre_nms_top_k
-    proposal_nms_iou: float = Settings.proposal_nms_iou
-    crop_size: int = Settings.crop_size
-    pool_size: int = Settings.pool_size
-    crops_at_once: int = Settings.crops_at_once
-    num_sampled: int = Settings.num_sampled
-    foreground_fraction: float = Settings.foreground_fraction
-    detection_nms_iou: float = Settings.detection_nms_iou
-    score_threshold: float = Settings.score_threshold
-    max_detections: int = Settings.max_detections
+    num_proposals: int = FasterRCNNConfig.num_proposals
+    pre_nms_top_k: int = FasterRCNNConfig.pre_nms_top_k
+    proposal_nms_iou: float = FasterRCNNConfig.proposal_nms_iou
+    crop_size: int = FasterRCNNConfig.crop_size
+    pool_size: int = FasterRCNNConfig.pool_size
+    crops_at_once: int = FasterRCNNConfig.crops_at_once
+    num_sampled: int = FasterRCNNConfig.num_sampled
+    foreground_fraction: float = FasterRCNNConfig.foreground_fraction
+    detection_nms_iou: float = FasterRCNNConfig.detection_nms_iou
+    score_threshold: float = FasterRCNNConfig.score_threshold
+    max_detections: int = FasterRCNNConfig.max_detections
 
 
 @dataclasses.dataclass

@@ -6,10 +6,10 @@ import tf_keras
 from absl import logging
 from official.core import base_task, task_factory
 from official.vision.evaluation import coco_evaluator
-from official.vision.losses import maskrcnn_losses
 
 from sact_tf import visualization
-from sact_tf.detection import costs, losses, targets
+from sact_tf.detection import costs, losses
+from sact_tf.detection.config import NUM_BLOCKS
 from sact_tf.detection.faster_rcnn import FasterRCNN
 from sact_tf.model_garden import (
     backbones,
@@ -24,14 +24,7 @@ from sact_tf.models.cost_record import enlarge, per_image
 _IMAGES_SHOWN = 4
 _SCORE_SHOWN = 0.5
 _LEFT_OUT = "boxes_left_out"
-_LOSSES = (
-    "total_loss",
-    "proposal_score_loss",
-    "proposal_box_loss",
-    "class_loss",
-    "box_loss",
-    "auxiliary_loss",
-)
+_LOSSES = ("total_loss", *losses.NAMES, "auxiliary_loss")
 
 
 @task_factory.register_task_cls(detection_configs.DetectionTask)
@@ -86,42 +79,16 @@ class DetectionTask(base_task.Task):
 
     def build_losses(self, labels, model_outputs, aux_losses=None) -> dict:
         """The losses by name; "total_loss" is what is minimised."""
-        anchors = targets.anchor_targets(
-            model_outputs["anchors"],
-            labels["boxes"],
-            eligible=model_outputs["eligible"],
+        return losses.detector_losses(
+            model_outputs, labels["boxes"], self.task_config.losses, aux_losses or ()
         )
-        score, box = losses.proposal_losses(
-            model_outputs["proposal_logits"], model_outputs["proposal_boxes"], anchors
-        )
-        classes = model_outputs["class_targets"]
-        found = {
-            "proposal_score_loss": score,
-            "proposal_box_loss": box,
-            "class_loss": maskrcnn_losses.FastrcnnClassLoss()(
-                model_outputs["class_logits"], classes
-            ),
-            "box_loss": maskrcnn_losses.FastrcnnBoxLoss(huber_loss_delta=1.0)(
-                model_outputs["box_outputs"], classes, model_outputs["box_targets"]
-            ),
-        }
-        weights = self.task_config.losses
-        total = tf.add_n(
-            [
-                getattr(weights, name.replace("_loss", "_weight")) * value
-                for name, value in found.items()
-            ]
-        )
-        found["auxiliary_loss"] = tf.add_n(aux_losses) if aux_losses else tf.zeros([])
-        found["total_loss"] = total + found["auxiliary_loss"]
-        return found
 
     def build_metrics(self, training=True) -> list[tf_keras.metrics.Metric]:
         """A mean for each of the losses, in training, and of the costs.
 
         In training also how many boxes `max_num_instances` has left out.
         """
-        names = [*backbones.cost_names(detectors.NUM_BLOCKS), "flops_share"]
+        names = [*backbones.cost_names(NUM_BLOCKS), "flops_share"]
         if training:
             names += _LOSSES
         else:

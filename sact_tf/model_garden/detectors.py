@@ -8,20 +8,15 @@ from official.core import config_definitions as cfg
 
 from sact_tf.checkpoints import authors, files
 from sact_tf.checkpoints.transfer import initialize_from
-from sact_tf.detection import heads
-from sact_tf.detection.faster_rcnn import FasterRCNN, Settings
-from sact_tf.layers.normalization import BatchNormalization
+from sact_tf.detection.config import NUM_BLOCKS, FasterRCNNConfig
+from sact_tf.detection.faster_rcnn import FasterRCNN
 from sact_tf.model_garden import (
     backbones,
     detection_configs,
     detection_inputs,
     runs,
 )
-from sact_tf.models.blocks import make_block
 from sact_tf.models.resnet import ResNet
-
-#: Of the feature extractor; the one after them goes into the box head.
-NUM_BLOCKS = 3
 
 
 def build(
@@ -45,54 +40,16 @@ def build(
             f"num_blocks={NUM_BLOCKS}. Received: {backbone.family!r}, "
             f"{backbone.num_blocks}"
         )
-    if config.num_classes < 2:
-        raise ValueError(
-            f"{field}.num_classes counts the background, so it must be at least 2. "
-            f"Received: {config.num_classes}"
-        )
-    if config.head_stride not in (1, 2):
-        raise ValueError(
-            f"{field}.head_stride must be 1 or 2. Received: {config.head_stride}"
-        )
-    settings = Settings(
-        **{
-            option.name: getattr(config, option.name)
-            for option in dataclasses.fields(Settings)
-        }
-    )
-    extractor = backbones.build_backbone(backbone, weight_decay=weight_decay)
-    network = extractor.config
-    options = network.layer_options(extractor.dtype_policy)
-    block = make_block(
-        network, NUM_BLOCKS, stride=config.head_stride, dtype=options["dtype"]
-    )
+    names = [option.name for option in dataclasses.fields(FasterRCNNConfig)]
+    options = {name: getattr(config, name) for name in names if hasattr(config, name)}
+    try:
+        options["backbone"] = backbones.network_config(backbone, weight_decay)
+        detector = FasterRCNN(FasterRCNNConfig(**options))
+    except ValueError as error:
+        raise ValueError(f"{field}: {error}") from error
     if backbone.identity_units:
-        for unit in block.units:
-            unit.begin_as_identity()
-    with tf.name_scope("head"):
-        norm = BatchNormalization(
-            network.channels(NUM_BLOCKS),
-            name="postnorm",
-            dtype=options["dtype"],
-            **options["batch_norm"],
-        )
-    return FasterRCNN(
-        extractor,
-        heads.RegionProposalHead(
-            network.channels(NUM_BLOCKS - 1),
-            settings.num_anchors,
-            filters=config.proposal_filters,
-            weight_decay=weight_decay,
-        ),
-        heads.BoxHead(
-            block,
-            norm,
-            network.channels(NUM_BLOCKS),
-            config.num_classes,
-            weight_decay=weight_decay,
-        ),
-        settings,
-    )
+        detector.begin_as_identity()
+    return detector
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +67,11 @@ class Run:
     checkpoint: str
     task: detection_configs.DetectionTask
     detector: FasterRCNN
+
+    @property
+    def built(self) -> "Run":
+        """The run: scripts for earlier versions have `run.built.detector`."""
+        return self
 
     def labelled_images(self, data: cfg.DataConfig | None = None) -> tf.data.Dataset:
         """Images one by one, with labels, for an evaluation.
@@ -178,8 +140,8 @@ def initialize(detector: FasterRCNN, path: str) -> list[str]:
     Args:
       detector: the detector to initialise.
       path: a classification or detection run (its folder, or the prefix of a
-        checkpoint), a saved network (.keras or SavedModel), or the prefix of a
-        checkpoint of the authors'.
+        checkpoint), a saved network (.keras or SavedModel) or detector (.keras), or
+        the prefix of a checkpoint of the authors'.
 
     Returns:
       Names of the variables and layers that keep their values.
@@ -216,7 +178,8 @@ def _heads(detector):
 def _source(path):
     """A network, and the detector that it is of, if it is of one."""
     if path.endswith(".keras") or os.path.exists(os.path.join(path, "saved_model.pb")):
-        return files.load(path), None
+        model = files.load(path, (ResNet, FasterRCNN))
+        return (model.parts, model) if isinstance(model, FasterRCNN) else (model, None)
     try:
         _, _, params = runs.locate(path)
     except FileNotFoundError:

@@ -278,11 +278,12 @@ class Backbone(tf_keras.Model):
 
     def get_config(self):
         """The constructor's arguments, those of the config one by one."""
-        return {**self._arguments(), "num_blocks": self._num_blocks}
+        # A whole network's config will do to make it.
+        return {**self._arguments(BackboneConfig), "num_blocks": self._num_blocks}
 
-    def _arguments(self):
+    def _arguments(self, kind=None):
         return {
-            **self.config.arguments(),
+            **self.config.arguments(kind),
             # These may have been set since.
             "tau": self.tau,
             "freeze_batch_norm": self._freeze_batch_norm,

@@ -107,11 +107,11 @@ class BackboneConfig:
             "dtype": dtype,
         }
 
-    def arguments(self) -> dict:
-        """The fields as plain values, for `get_config`."""
+    def arguments(self, kind: type | None = None) -> dict:
+        """The fields, or those of a base class, as plain values, for `get_config`."""
         values = {
             field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
+            for field in dataclasses.fields(kind or self)
             if not field.metadata.get("added_later")
             or getattr(self, field.name) != field.default
         }

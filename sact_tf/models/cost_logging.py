@@ -7,7 +7,26 @@ from sact_tf.models import cost_record
 from sact_tf.models.cost_metrics import CostMetric
 
 
-class CostLogging:
+class OptimizerFirst:
+    """Goes before a model whose steps are traced once, and not twice."""
+
+    def make_train_function(self, force=False):
+        """Makes what the optimizer keeps first; see tf_keras.Model.
+
+        A step that makes variables itself is traced twice.
+        """
+        if self._is_alone and hasattr(self.optimizer, "build"):
+            self.optimizer.build(self.trainable_variables)
+        return super().make_train_function(force)
+
+    @property
+    def _is_alone(self):
+        """Whether no strategy is in charge, which makes variables its own way."""
+        with self.distribute_strategy.scope():
+            return not tf.distribute.has_strategy()
+
+
+class CostLogging(OptimizerFirst):
     """Goes before a Backbone with a head, which calls `log_costs` when it is made.
 
     The logs of `fit` and `evaluate` then have, beside the losses, ponder_cost,
@@ -30,15 +49,6 @@ class CostLogging:
         """Keeps what a call has cost, for whoever's training step asks for it."""
         for metric, values in self._costs(record):
             metric.note(values)
-
-    def make_train_function(self, force=False):
-        """Makes what the optimizer keeps first; see tf_keras.Model.
-
-        A step that makes variables itself is traced twice.
-        """
-        if self._is_alone and hasattr(self.optimizer, "build"):
-            self.optimizer.build(self.trainable_variables)
-        return super().make_train_function(force)
 
     def fit(self, x=None, y=None, *arguments, **options):
         """See tf_keras.Model; makes the compiled metrics' variables before tracing."""
@@ -74,12 +84,6 @@ class CostLogging:
         for metric, values in self._costs(record):
             metric.record(values)
         return self.compute_metrics(x, y, record["logits"], weights)
-
-    @property
-    def _is_alone(self):
-        """Whether no strategy is in charge, which makes variables its own way."""
-        with self.distribute_strategy.scope():
-            return not tf.distribute.has_strategy()
 
     def _costs(self, record):
         """Pairs of a metric and a value for each image."""

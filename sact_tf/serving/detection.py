@@ -90,7 +90,7 @@ class Detector(servable.ImageServable):
         )
         self.shorter_side = shorter_side
         self.longer_side = longer_side
-        self.max_detections = detector.settings.max_detections
+        self.max_detections = detector.config.max_detections
         self.block_names = [block.name for block in detector.extractor.blocks]
         self.warmup_sizes = [(shorter_side, longer_side), (longer_side, shorter_side)]
         # Blocks of other networks decide for the whole image.

@@ -13,7 +13,7 @@ from pycocotools import cocoeval
 
 from sact_tf import training
 from sact_tf.data import coco
-from sact_tf.detection import proposals
+from sact_tf.detection import proposals, regions, targets
 from sact_tf.evaluation import detection
 from sact_tf.model_garden import (
     detection_configs,
@@ -497,8 +497,9 @@ PRECISIONS = ("float16", "bfloat16")
 @pytest.mark.parametrize("dtype", PRECISIONS)
 def test_boxes_keep_their_precision(dtype):
     with numerics.precision(cfg.RuntimeConfig(mixed_precision_dtype=dtype)):
-        detector = tiny.detector()
-    for layer in (detector._sampler, detector._generator):
+        config = tiny.detector().config
+        sample, found = targets.RegionSampler(config), regions.DetectionFilter(config)
+    for layer in (sample.layer, found.layer):
         parts = [layer, *layer.submodules]
         parts = [part for part in parts if isinstance(part, tf_keras.layers.Layer)]
         assert {part.compute_dtype for part in parts} == {"float32"}
@@ -508,10 +509,10 @@ def test_boxes_keep_their_precision(dtype):
         tf.zeros([1, 20, 4]), tf.zeros([1, 20]), tf.zeros([1, 20], tf.bool)
     )
     classes = np.int32([[2, 3] + [-1] * 20])
-    regions, found = detector._sampled(none, np.float32(boxes), classes)
+    chosen, found = sample(none, tf.constant(boxes, tf.float32), classes)
     there = found["class_targets"][0] > 0
     order = np.argsort(found["class_targets"][0][there])
-    np.testing.assert_array_equal(regions[0][there].numpy()[order], np.float32(objects))
+    np.testing.assert_array_equal(chosen[0][there].numpy()[order], np.float32(objects))
     # An object is itself, to the last bit.
     assert found["box_targets"].dtype == tf.float32
     assert not found["box_targets"][0][there].numpy().any()

@@ -1,0 +1,125 @@
+"""What can be chosen about a detector, checked at once."""
+
+import dataclasses
+import numbers
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sact_tf.models.config import BackboneConfig
+
+#: Of the feature extractor; the one after them goes into the region heads.
+NUM_BLOCKS = 3
+#: Of the feature extractor.
+STRIDE = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class FasterRCNNConfig:
+    """Arguments of a FasterRCNN; the defaults are the paper's (supplement A.2).
+
+    Attributes:
+      backbone: a network of the imagenet family. Its first three blocks are the feature
+        extractor, its fourth goes into the region heads.
+      num_classes: K, the background, class 0, included; 91 for COCO's category ids.
+      head_stride: of block 4 on the pooled crops.
+      proposal_filters: channels of the region proposal network's 3x3 convolution.
+      anchor_sizes, aspect_ratios: see `anchors.grid`.
+      num_proposals: of an image.
+      pre_nms_top_k: boxes that take part in the proposals' suppression.
+      proposal_nms_iou: threshold of the proposals' non-maximum suppression.
+      crop_size, pool_size, crops_at_once: see `crop_and_resize`.
+      num_sampled: proposals of an image that the second stage is trained on.
+      foreground_fraction: share of objects among these, at most.
+      detection_nms_iou: threshold of the final suppression, within a class.
+      score_threshold: detections have a higher score.
+      max_detections: of an image.
+      proposal_score_weight, proposal_box_weight, class_weight, box_weight: of the four
+        losses, see `losses.detector_losses`.
+
+    Raises:
+      ValueError: an argument is out of range; the message says which.
+    """
+
+    backbone: BackboneConfig = dataclasses.field(
+        default_factory=lambda: BackboneConfig(freeze_batch_norm=True)
+    )
+    num_classes: int = 91
+    head_stride: int = 1
+    proposal_filters: int = 512
+    anchor_sizes: Sequence[float] = (64.0, 128.0, 256.0, 512.0)
+    aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0)
+    num_proposals: int = 300
+    pre_nms_top_k: int = 6000
+    proposal_nms_iou: float = 0.7
+    crop_size: int = 28
+    pool_size: int = 7
+    crops_at_once: int = 64
+    num_sampled: int = 64
+    foreground_fraction: float = 0.25
+    detection_nms_iou: float = 0.6
+    score_threshold: float = 0.0
+    max_detections: int = 100
+    proposal_score_weight: float = 1.0
+    proposal_box_weight: float = 1.0
+    class_weight: float = 1.0
+    box_weight: float = 1.0
+
+    def __post_init__(self):
+        """Checks the fields."""
+        if self.backbone.family != "imagenet":
+            raise ValueError(
+                "The backbone of a detector must be of family 'imagenet'. Received: "
+                f"family={self.backbone.family!r}"
+            )
+        if not isinstance(self.num_classes, numbers.Integral) or self.num_classes < 2:
+            raise ValueError(
+                "num_classes counts the background, so it must be at least 2. "
+                f"Received: num_classes={self.num_classes!r}"
+            )
+        if self.head_stride not in (1, 2):
+            raise ValueError(
+                f"head_stride must be 1 or 2. Received: head_stride={self.head_stride}"
+            )
+        for name in (
+            "proposal_filters",
+            "num_proposals",
+            "pre_nms_top_k",
+            "num_sampled",
+            "max_detections",
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, numbers.Integral) or value < 1:
+                raise ValueError(
+                    f"{name} must be an integer of at least 1. Received: "
+                    f"{name}={value!r}"
+                )
+        for name in ("anchor_sizes", "aspect_ratios"):
+            values = tuple(getattr(self, name))
+            if not values or min(values) <= 0:
+                raise ValueError(
+                    f"{name} must be positive numbers, at least one. Received: "
+                    f"{name}={list(values)}"
+                )
+            object.__setattr__(self, name, values)
+
+    @property
+    def num_anchors(self) -> int:
+        """Anchors of each position."""
+        return len(self.anchor_sizes) * len(self.aspect_ratios)
+
+    @property
+    def weight_decay(self) -> float:
+        """Of the heads, as of the backbone."""
+        return self.backbone.layer_options(None)["weight_decay"]
+
+    def arguments(self) -> dict:
+        """The fields as plain values, for `get_config`."""
+        values = {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(self)
+        }
+        return {
+            **values,
+            "backbone": self.backbone.arguments(),
+            "anchor_sizes": list(self.anchor_sizes),
+            "aspect_ratios": list(self.aspect_ratios),
+        }
