@@ -268,7 +268,7 @@ def test_messages(tmp_path):
     complain("global_batch_size must be at least 1", global_batch_size=0, **both)
     complain("max_num_instances must be at least 1", max_num_instances=0, **both)
     (folder / "000010.png").write_bytes(b"")
-    complain(r"F: 1 of 4 images .*000010.png \(corrupt\)", **both)
+    complain(r"F: 1 of 4 images .*000010.png \(cannot be read: .+\)", **both)
     config = detection_configs.DetectionScenes(is_training=False)
     assert detection_inputs.dataset(config, num_classes=3)
 
