@@ -120,6 +120,9 @@ def test_webp_that_graphs_do_not_decode_is_converted(lossless, animated, tmp_pat
     np.testing.assert_array_equal(image_files.read(path, size=size), expected)
     with pytest.raises(tf.errors.InvalidArgumentError, match="transparent or animated"):
         decoding.pixels(path.read_bytes())
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(ValueError, match=r"a\.webp is no readable image\. \(could"):
+        image_files.read(path)
 
 
 def test_files_of_unknown_formats_say_what_to_do(tmp_path):
