@@ -24,7 +24,7 @@ _WRAPPERS = (
     r"\{\{.*?\}\}",
     r"\s*\[Op:.*",
     r"Error in user-defined function passed to \S+ transformation with iterator: \S+: ",
-    r"^(?:ValueError|RuntimeError|FileNotFoundError|OSError): ",
+    r"^\w+Error: ",
 )
 _ASSERTIONS = ("assertion failed: ", "Expected 'False' to be true. Summarized data: ")
 

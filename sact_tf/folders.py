@@ -19,7 +19,9 @@ def claim(folder: pathlib.Path, file_name: str, settings: dict, what: str) -> No
     path = folder / file_name
     ours = json.loads(json.dumps(settings))
     if path.exists():
-        theirs = json.loads(path.read_text(encoding="utf-8"))
+        theirs = read_json(path)
+        if not isinstance(theirs, dict):
+            raise ValueError(f"{path} holds no settings. Give another output folder")
         others = sorted(
             key for key in {*ours, *theirs} if ours.get(key) != theirs.get(key)
         )
@@ -35,6 +37,22 @@ def claim(folder: pathlib.Path, file_name: str, settings: dict, what: str) -> No
         )
     folder.mkdir(parents=True, exist_ok=True)
     write_json(path, ours)
+
+
+def read_json(path: pathlib.Path):
+    """Reads a JSON file that `write_json` has written.
+
+    Raises:
+      ValueError: it is damaged.
+      FileNotFoundError: there is none.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged, and the run cannot go on with it. Move it, or its "
+            f"folder, away to begin anew. ({error})"
+        ) from error
 
 
 def write_json(path: pathlib.Path, content) -> None:

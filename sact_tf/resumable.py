@@ -53,16 +53,10 @@ class Run:
         Raises:
           ValueError: the file is no JSON.
         """
-        path = self.folder / name
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            return folders.read_json(self.folder / name)
         except FileNotFoundError:
             return default
-        except ValueError as error:
-            raise ValueError(
-                f"{path} is damaged, and the run cannot go on with it. Move it, or its "
-                f"folder, away to begin anew. ({error})"
-            ) from error
 
     def write(self, name: str, content) -> None:
         """Writes a JSON file, whole or not at all."""

@@ -1,13 +1,14 @@
 """Values of Python objects as data: taken, compared, kept in a file, given back.
 
-What is kept are numbers, text, arrays, tensors, variables, random generators, and
-lists, tuples, sets, deques, dicts and simple objects of them. Files, functions, data
-sets and the like belong to a process, and are not. Nothing is pickled: what was kept
-runs no code when it is read.
+What is kept are numbers, text, members of enumerations, arrays, tensors, variables,
+random generators, and lists, tuples, sets, deques, dicts and simple objects of them.
+Files, functions, data sets and the like belong to a process, and are not. Nothing is
+pickled: what was kept runs no code when it is read.
 """
 
 import collections
 import dataclasses
+import enum
 import io
 import json
 import random
@@ -134,8 +135,12 @@ class _Taking:
 
     def _of(self, value):
         kind = type(value).__name__
+        if isinstance(value, enum.Enum):
+            return {"enum": kind, "name": value.name}
         if isinstance(value, bytes):
             return {"bytes": value.hex()}
+        if isinstance(value, complex):
+            return {"complex": [value.real, value.imag]}
         if isinstance(value, (np.ndarray, np.generic)):
             return {"scalar" if isinstance(value, np.generic) else "array": self(value)}
         if isinstance(value, tf.Variable):
@@ -155,6 +160,8 @@ class _Taking:
             return {base: items, "maxlen": getattr(value, "maxlen", None)}
         if isinstance(value, np.random.Generator):
             return {"generator": self.tree(value.bit_generator.state)}
+        if isinstance(value, np.random.RandomState):
+            return {"generator": self.tree(value.get_state(legacy=False))}
         if isinstance(value, random.Random):
             return {"random": self.tree(value.getstate())}
         if isinstance(value, _OF_VARIABLES):
@@ -185,7 +192,9 @@ def _give(tree, arrays, current):
         items = [_give(item, arrays, None) for item in content]
         return _sequence(kind, items, tree["maxlen"], current)
     give = {
+        "enum": lambda: _member(content, tree["name"], current),
         "bytes": lambda: bytes.fromhex(content),
+        "complex": lambda: complex(*content),
         "array": lambda: arrays[content].copy(),
         "scalar": lambda: arrays[content][()],
         "tensor": lambda: tf.constant(arrays[content]),
@@ -240,10 +249,19 @@ def _assigned(values, current):
     return current
 
 
+def _member(kind, name, current):
+    if type(current).__name__ != kind or name not in type(current).__members__:
+        raise NotPlainError(f"No {kind} to take up")
+    return type(current)[name]
+
+
 def _generator(state, current):
-    if not isinstance(current, np.random.Generator):
+    if isinstance(current, np.random.RandomState):
+        current.set_state(state)
+    elif isinstance(current, np.random.Generator):
+        current.bit_generator.state = state
+    else:
         raise NotPlainError("No random generator to take up")
-    current.bit_generator.state = state
     return current
 
 

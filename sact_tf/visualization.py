@@ -8,6 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 
 _COLOURS = "viridis"
 
@@ -371,6 +372,11 @@ def _draw_box(axis, box, score, category, names):
 
 def save(figure: Figure, path) -> None:
     """Writes a figure as PNG."""
+    # Names of files and classes may have dollar signs, which would begin a formula;
+    # matplotlib's own are those of logarithmic axes.
+    for text in figure.findobj(Text):
+        if "$" in text.get_text() and r"\mathdefault" not in text.get_text():
+            text.set_parse_math(False)
     figure.savefig(path, dpi=110)
 
 

@@ -24,6 +24,10 @@ def test_a_damaged_file_is_named(tmp_path):
     (tmp_path / "progress.json").write_text('{"done": ')
     with pytest.raises(ValueError, match=r"progress\.json is damaged"):
         run.read("progress.json")
+    for content, message in (("{", "settings.json is damaged"), ("[]", "no settings")):
+        (tmp_path / "settings.json").write_text(content)
+        with pytest.raises(ValueError, match=message):
+            resumable.claim(tmp_path, SETTINGS, "detections")
     (tmp_path / "some.jsonl").write_text('{"image": "a", "result": 1}\n{"image": 2\n')
     with pytest.raises(ValueError, match=r"some\.jsonl: line 2 is no record"):
         run.records("some.jsonl")

@@ -5,6 +5,7 @@ The networks are tiny ones of tf_keras that are not even traced, for speed.
 
 import csv
 import dataclasses
+import enum
 import threading
 
 import numpy as np
@@ -155,6 +156,11 @@ class Tally:
     seen: dict = dataclasses.field(default_factory=dict)
 
 
+class Phase(enum.Enum):
+    WARM_UP = 1
+    MAIN = 2
+
+
 class Own(tf_keras.callbacks.Callback):
     """A callback of a user's, who remembers in many ways."""
 
@@ -162,6 +168,8 @@ class Own(tf_keras.callbacks.Callback):
         super().__init__()
         self.seen, self.text, self.tally = seen, "", Tally()
         self.random = np.random.default_rng(5)
+        self.old_random, self.turn = np.random.RandomState(6), 1 + 0j
+        self.phase = Phase.WARM_UP
         self.mean = tf_keras.metrics.Mean()
         self.steps = tf.Variable(0)
         self.average, self.names = None, set()
@@ -172,12 +180,16 @@ class Own(tf_keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.steps.assign_add(1)
-        self.draws = np.append(self.draws, self.random.normal())
+        draws = [self.random.normal(), self.old_random.normal()]
+        self.draws = np.append(self.draws, draws)
+        self.turn *= 1j
         self.names.add(f"step{int(self.steps)}")
 
     def on_epoch_end(self, epoch, logs=None):
         self.seen.append(logs["loss"])
-        self.text += str(epoch)
+        self.text += f"{self.phase.name} {epoch}"
+        if not epoch:
+            self.phase = Phase.MAIN
         self.tally.best = min(self.tally.best, logs["loss"])
         self.tally.seen[epoch] = (epoch, None)
         self.mean.update_state(logs["loss"])
@@ -188,7 +200,7 @@ class Own(tf_keras.callbacks.Callback):
     def what(self):
         return (
             *(self.seen, self.text, self.tally, float(self.mean.result())),
-            *(int(self.steps), self.names, self.draws.tolist()),
+            *(int(self.steps), self.names, self.draws.tolist(), self.turn),
             *(np.concatenate([np.ravel(a) for a in self.average]).tolist(),),
         )
 

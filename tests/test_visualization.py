@@ -12,7 +12,8 @@ IMAGES = np.random.default_rng(0).uniform(-1, 1, size=(2, 16, 24, 3)).astype("f"
 def test_maps_have_common_scales_and_two_bars(adaptivity, tmp_path):
     model = sact_tf.ResNet("cifar", (3, 2, 2), adaptivity, 7, base_channels=4)
     record = spread_halting(model).introspect(IMAGES)
-    figure = visualization.ponder_cost_maps(IMAGES, record, titles=["a", "b"])
+    # Names of files are no formulas.
+    figure = visualization.ponder_cost_maps(IMAGES, record, titles=["a", "$_$^"])
     axes = [axis for axis in figure.axes if axis.images]
     maps = np.reshape(axes[: 2 * 5], (2, 5))
     np.testing.assert_array_equal(

@@ -18,7 +18,7 @@ import time
 
 from tqdm import tqdm
 
-from sact_tf import folders, text_files, visualization
+from sact_tf import folders, resumable, text_files, visualization
 from sact_tf.checkpoints import files
 from sact_tf.data import digit_scenes, preprocessing, sources
 from sact_tf.evaluation import report
@@ -209,11 +209,9 @@ def _evaluate_all(networks, source, flags):
             "halting_bias": flags.halting_bias,
             "batch_size": flags.batch_size,
         }
-        folders.claim(flags.output, "settings.json", settings, "evaluation")
+        store = resumable.claim(flags.output, settings, "evaluation")
         command_line.goes_on()
-        store = flags.output / "progress.json"
-        if store.exists():
-            progress = json.loads(store.read_text(encoding="utf-8"))
+        progress = store.read("progress.json", {})
     results = []
     for label, name, model, size in plan:
         evaluation = report.Evaluation(len(model.blocks), progress.get(label))
@@ -224,7 +222,7 @@ def _evaluate_all(networks, source, flags):
 
         def save(state, label=label):
             progress[label] = state
-            folders.write_json(store, progress)
+            store.write("progress.json", progress)
 
         batches = source.batches(
             model.family,

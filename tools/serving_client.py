@@ -1,5 +1,7 @@
 r"""Asks a server of TensorFlow Serving what is on images, and what finding out cost.
 
+With --output, what is interrupted goes on with the same command.
+
 python -m tools.serving_client --server localhost:8500 --model sact cat.jpg dogs/
 python -m tools.serving_client --server localhost:8501 --rest --model sact cat.jpg \
         --halting_bias 2
@@ -8,14 +10,14 @@ python -m tools.serving_client --server localhost:8500 --model sact cat.jpg \
 """
 
 import json
+import os
 import pathlib
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from sact_tf import visualization
-from sact_tf.checkpoints.files import refuse_existing
+from sact_tf import resumable, visualization
 from sact_tf.data import image_files
 from sact_tf.serving.client import Client, per_image
 from tools import command_line
@@ -71,13 +73,8 @@ def main() -> None:
         raise ValueError(
             f"--batch_size must be at least 1. Received: {flags.batch_size}"
         )
-    names = image_files.find_named(flags.images)
-    paths = list(names)
-    if flags.output:
-        refuse_existing(flags.output)
-    answers = _ask(paths, flags)
-    if flags.output:
-        _draw(names, answers, flags.score, flags.output)
+    files = image_files.find_named(flags.images)
+    answers = _asked(files, flags) if flags.output else _ask(list(files), flags)
     if flags.json:
         print(json.dumps([_for_machines(answer) for answer in answers], indent=1))
         return
@@ -85,18 +82,40 @@ def main() -> None:
         print(f"{answer['image']}: {_title(answer, flags.score)}")
 
 
-def _ask(paths, flags):
-    """Answers of the server, a dict of arrays for each image."""
+def _asked(files, flags):
+    """Answers, of which pictures are drawn; what is there already is not asked for."""
+    settings = {
+        **{name: getattr(flags, name) for name in ("model", "version", "score")},
+        "halting_bias": flags.halting_bias,
+        "images": [str(path.resolve()) for path in files],
+    }
+    with _client(flags) as client:
+        client.versions()  # Complains of a wrong name before the folder is claimed.
+    kept = resumable.claim(flags.output, settings, "answers of a server")
+    command_line.goes_on()
+    names = image_files.output_names(files)
+    pictures = {
+        path: flags.output / f"{number:04d}_{names[path]}.png"
+        for number, path in enumerate(files)
+    }
+    keys = {path: os.path.abspath(path) for path in files}
+    with kept.records("records.jsonl") as records:
+
+        def keep(path, answer):
+            _draw(path, answer, flags.score, pictures[path])
+            records.add(keys[path], _for_machines(answer))
+
+        done = {p for p in files if keys[p] in records and pictures[p].exists()}
+        _ask([path for path in files if path not in done], flags, keep)
+        return [records[key] for key in keys.values()]
+
+
+def _ask(paths, flags, keep=lambda path, answer: None):
+    """Answers of the server, a dict of arrays for each image; `keep` has each first."""
     answers = []
     signature = "explain" if flags.explain else "serving_default"
     with (
-        Client(
-            flags.server,
-            flags.model,
-            version=flags.version,
-            protocol="rest" if flags.rest else "grpc",
-            timeout=flags.timeout,
-        ) as client,
+        _client(flags) as client,
         tqdm(total=len(paths), desc="asking", unit="image") as progress,
     ):
         for start in range(0, len(paths), flags.batch_size):
@@ -105,13 +124,22 @@ def _ask(paths, flags):
                 "images": [_sent(path) for path in batch],
                 "halting_bias": flags.halting_bias,
             }
-            answer = client.predict(signature, inputs)
-            answers += [
-                {"image": str(path), **values}
-                for path, values in zip(batch, per_image(answer), strict=True)
-            ]
+            answer = per_image(client.predict(signature, inputs))
+            for path, values in zip(batch, answer, strict=True):
+                answers.append({"image": str(path), **values})
+                keep(path, answers[-1])
             progress.update(len(batch))
     return answers
+
+
+def _client(flags):
+    return Client(
+        flags.server,
+        flags.model,
+        version=flags.version,
+        protocol="rest" if flags.rest else "grpc",
+        timeout=flags.timeout,
+    )
 
 
 def _sent(path):
@@ -135,9 +163,9 @@ def _title(answer, score):
 
 def _confident(answer, score):
     """The answer of a detector without detections that are less sure."""
-    chosen = answer["scores"] >= score
+    chosen = np.asarray(answer["scores"]) >= score
     keys = ("boxes", "classes", "names", "scores")
-    return {**answer, **{key: answer[key][chosen] for key in keys}}
+    return {**answer, **{key: np.asarray(answer[key])[chosen] for key in keys}}
 
 
 def _for_machines(answer):
@@ -148,15 +176,12 @@ def _for_machines(answer):
     }
 
 
-def _draw(names, answers, score, output):
-    output.mkdir(parents=True)
-    outputs = image_files.output_names(names).items()
-    for number, ((path, name), answer) in enumerate(zip(outputs, answers, strict=True)):
-        if "boxes" in answer:
-            figure = _detections(path, _confident(answer, score))
-        else:
-            figure = _classification(path, answer)
-        visualization.save(figure, output / f"{number:04d}_{name}.png")
+def _draw(path, answer, score, picture):
+    if "boxes" in answer:
+        figure = _detections(path, _confident(answer, score))
+    else:
+        figure = _classification(path, answer)
+    visualization.save(figure, picture)
 
 
 def _detections(path, answer):

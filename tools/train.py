@@ -108,10 +108,9 @@ def _experiment():
       ValueError: they describe nothing; the message names the flag or the field.
     """
     where = "--experiment, --config_file or --params_override"
-    # Read here before the Garden does, to say in one sentence what is wrong with them.
-    for path in flags.FLAGS.config_file or []:
-        if os.path.isfile(path):
-            text_files.read(path)
+    for path in [*(flags.FLAGS.config_file or []), flags.FLAGS.params_override]:
+        if path and os.path.isfile(path):
+            _check_yaml(path)
     try:
         usual = exp_factory.get_exp_config(flags.FLAGS.experiment)
         params = train_utils.ExperimentParser(flags.FLAGS).parse()
@@ -129,6 +128,19 @@ def _experiment():
     params.lock()
     logging.info("The experiment:\n%s", pprint.pformat(params.as_dict()))
     return params
+
+
+def _check_yaml(path):
+    """Reads a file before the Garden does, to say in one sentence what is wrong."""
+    try:
+        content = yaml.safe_load(text_files.read(path))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is no YAML ({error})") from error
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"{path} must hold fields with names, such as task: {{seed: 1}}. Received: "
+            f"{content!r:.80}"
+        )
 
 
 def _train_with_others(cluster, params):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sact_tf import errors
 from sact_tf.data import coco_json, image_files
 
 #: COCO's category ids: TFDS numbers its labels 0 to 79, in this order.
@@ -91,13 +92,14 @@ def load(
     there = set(os.listdir(folder))
     for image in images:
         slashes = image["file_name"].replace("\\", "/")
-        if image["file_name"] not in there and (folder / slashes).is_file():
+        if image["file_name"] not in there and os.path.isfile(folder / slashes):
             image["file_name"] = slashes  # Written on Windows.
     missing = [
         image["file_name"]
         for image in images
         if image["file_name"] not in there
-        and not (folder / image["file_name"]).is_file()
+        # Unlike pathlib, this answers to names that no file can have.
+        and not os.path.isfile(folder / image["file_name"])
     ]
     if missing:
         raise FileNotFoundError(
@@ -265,10 +267,11 @@ def _problem(annotations, image):
     height, width = size = image["height"], image["width"]
     try:
         pixels = image_files.read(annotations.path(image), size=size)
+    except image_files.UnknownFormatError:
+        return f"{image['file_name']} (none of {image_files.KNOWN})"
     except (OSError, ValueError) as error:
-        unknown = isinstance(error, image_files.UnknownFormatError)
-        reason = f"none of {image_files.KNOWN}" if unknown else "corrupt"
-        return f"{image['file_name']} ({reason})"
+        reason = getattr(error, "reason", None) or errors.cause(error)
+        return f"{image['file_name']} (cannot be read: {reason})"
     there = pixels.shape[:2]
     if there == size:
         return None
@@ -285,4 +288,5 @@ def _refuse(entries, message):
 
 
 def _some(names):
-    return f"{', '.join(names[:3])}{', ...' if names[3:] else ''}"
+    shown = [f"{name:.300}" for name in names[:3]]
+    return f"{', '.join(shown)}{', ...' if names[3:] else ''}"

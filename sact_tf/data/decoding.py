@@ -6,12 +6,18 @@ animation the first frame counts - turned upright as its EXIF says, which that d
 does not do.
 """
 
+import re
+
 import tensorflow as tf
 
 #: Of JPEG and PNG files, of no others.
 JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 #: Header of a BMP file of 24 or 32 bits a pixel, uncompressed.
 _TRUE_COLOUR = r"BM\C{12}[\x28-\x7f]\C{13}[\x18\x20]\x00{5}"
+#: Flags in the header of a WebP file: transparent (0x10), or an animation (0x02). With
+#: three channels TensorFlow decodes neither.
+_FLAGS = "".join(f"\\x{flags:02x}" for flags in range(0x40) if flags & 0x12)
+_RICH_WEBP = rf"RIFF\C{{4}}WEBPVP8(X\C{{4}}[{_FLAGS}]|L\C{{8}}[\x10-\x1f])\C*"
 
 _ORIENTATION = 0x112  # The tag, and the types that its value may have.
 _SHORT, _LONG = 3, 4
@@ -36,10 +42,17 @@ def decode(encoded: tf.Tensor, size: tf.Tensor | None = None) -> tf.Tensor:
     return upright(pixels(encoded), encoded, size)
 
 
+def is_rich_webp(start: bytes) -> bool:
+    """Whether a file, of which the first 34 bytes are enough, is such a WebP file."""
+    pattern = _RICH_WEBP.replace(r"\C", ".").encode()
+    return re.fullmatch(pattern, start, re.DOTALL) is not None
+
+
 def pixels(encoded: tf.Tensor) -> tf.Tensor:
     """What TensorFlow's decoder makes of a file, as the camera held it.
 
-    Palettes of BMP files, which that decoder takes for shades of grey, are refused.
+    Palettes of BMP files, which that decoder takes for shades of grey, are refused, as
+    are transparent or animated WebP files.
 
     Args:
       encoded: string scalar, the whole file.
@@ -53,7 +66,11 @@ def pixels(encoded: tf.Tensor) -> tf.Tensor:
         other | tf.strings.regex_full_match(header, _TRUE_COLOUR),
         ["Of BMP files only those of 24 or 32 bits a pixel, uncompressed, are decoded"],
     )
-    with tf.control_dependencies([check]):
+    plain = tf.debugging.Assert(
+        ~tf.strings.regex_full_match(header, _RICH_WEBP),
+        ["WebP files that are transparent or animated are not decoded"],
+    )
+    with tf.control_dependencies([check, plain]):
         encoded = tf.identity(encoded)
     image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
     return tf.ensure_shape(image, [None, None, 3])

@@ -13,14 +13,17 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
+from sact_tf import errors
 from sact_tf.data import decoding
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 
 _MAC = "__MACOSX"  # What packing on a Mac adds to an archive.
 _NATIVE = (decoding.JPEG, decoding.PNG, b"GIF8", b"RIFF")
+_ORIENTATION = ExifTags.Base.Orientation
+_START = 34  # Bytes that tell.
 _CONVERTED = ("BMP", "DIB", "TIFF", "JPEG2000", "PPM", "AVIF", "WEBP")
 
 #: Formats that are read.
@@ -29,6 +32,19 @@ KNOWN = "JPEG, PNG, GIF, WebP, BMP, TIFF, JPEG 2000, PPM and AVIF"
 #: Bytes of an output's name: file systems take 255, and endings are added.
 _MAX_NAME = 160
 _DIGEST = 8
+
+
+class UnreadableError(ValueError):
+    """A file cannot be read.
+
+    Attributes:
+      reason: why.
+    """
+
+    def __init__(self, path: str | os.PathLike, reason: str):
+        """Creates it for a file."""
+        super().__init__(f"{path} is no readable image. ({reason})")
+        self.reason = reason
 
 
 class UnknownFormatError(ValueError):
@@ -199,8 +215,9 @@ def read_raw(path: str | os.PathLike) -> tuple[np.ndarray, bytes]:
 def contents(path: str | os.PathLike) -> bytes:
     """A file as `decoding` takes it: as it is, or brought into PNG.
 
-    JPEG, PNG, GIF and WebP are left alone. BMP, TIFF, JPEG 2000, PPM and AVIF are
-    turned upright and become PNG of 8 bits; without their transparency, as everywhere.
+    JPEG, PNG, GIF and plain WebP are left alone. BMP, TIFF, JPEG 2000, PPM, AVIF, and
+    WebP that is transparent or animated, become PNG of 8 bits; without transparency, as
+    everywhere, and rotated as they were, but for TIFF, which is upright then.
 
     Raises:
       ValueError: the file is no image, is damaged, or is absurdly large; it is not
@@ -210,7 +227,7 @@ def contents(path: str | os.PathLike) -> bytes:
     encoded = pathlib.Path(path).read_bytes()
     if not encoded:
         raise _unreadable(path, ValueError("the file is empty"))
-    native = encoded.startswith(_NATIVE)
+    native = _is_native(encoded)
     Image.init()
     formats = [name for name in _CONVERTED if name in Image.OPEN]
     try:
@@ -234,7 +251,12 @@ def contents(path: str | os.PathLike) -> bytes:
 def is_native(path: str | os.PathLike) -> bool:
     """Whether `contents` leaves the file alone, so that graphs can read it."""
     with open(path, "rb") as file:
-        return file.read(len(decoding.PNG)).startswith(_NATIVE)
+        return _is_native(file.read(_START))
+
+
+def _is_native(encoded):
+    start = encoded[:_START]
+    return start.startswith(_NATIVE) and not decoding.is_rich_webp(start)
 
 
 def as_png_or_jpeg(path: str | os.PathLike) -> bytes:
@@ -276,9 +298,10 @@ def _decode(encoded, size):
 
 
 def _as_png(image):
-    # TIFF turns itself when it is decoded.
+    # TIFF turns itself when it is decoded, and is then no longer rotated.
     image.load()
-    image = ImageOps.exif_transpose(image)
+    rotation = Image.Exif()
+    rotation[_ORIENTATION] = image.getexif().get(_ORIENTATION, 1)
     if image.mode == "F":
         raise ValueError(
             "its pixels are floating point numbers: which of them is white?"
@@ -289,15 +312,12 @@ def _as_png(image):
             raise ValueError("its pixels have more than 16 bits")
         image = Image.fromarray(np.uint8(values >> 8))  # As TensorFlow does with PNG.
     file = io.BytesIO()
-    image.convert("RGB").save(file, "PNG", compress_level=1)
+    image.convert("RGB").save(file, "PNG", compress_level=1, exif=rotation)
     return file.getvalue()
 
 
 def _unreadable(path, error):
-    text = error.message if isinstance(error, tf.errors.OpError) else str(error)
-    text = text.partition("}} ")[2] or text
-    text = text.partition(" [Op:")[0].partition("\n")[0]
-    return ValueError(f"{path} is no readable image. ({text or type(error).__name__})")
+    return UnreadableError(path, errors.cause(error))
 
 
 def _matches(pattern):

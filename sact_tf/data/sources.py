@@ -285,7 +285,8 @@ def _folder(folder, num_images, classes):
         )
     labels, names = class_folders.labels(folder, files, classes)
     examples = tf.data.Dataset.from_tensor_slices(
-        ([str(path) for path in files], np.array(labels, np.int64))
+        # As bytes: names need not be in UTF-8.
+        ([os.fsencode(path) for path in files], np.array(labels, np.int64))
     )
 
     def decode(path, label):

@@ -124,12 +124,17 @@ def _prepare(example, config, num_classes, context, field):
             f"but the detector has 1 to {num_classes - 1}; see task.model.num_classes",
         ],
     )
-    with tf.control_dependencies([check]):
-        classes = tf.identity(classes)
+    source_id = example["source_id"]
+    numbered = tf.debugging.Assert(
+        tf.strings.regex_full_match(source_id, "-?[0-9]+"),
+        [f"{field}: source ids of images must be whole numbers, not", source_id],
+    )
+    with tf.control_dependencies([check, numbered]):
+        classes, source_id = tf.identity(classes), tf.identity(source_id)
     original = tf.cast(tf.shape(image)[:2], tf.float32)
     crowd = example["groundtruth_is_crowd"]
     truth = {
-        "source_id": tf.strings.to_number(example["source_id"], tf.int64),
+        "source_id": tf.strings.to_number(source_id, tf.int64),
         "height": example["height"],
         "width": example["width"],
         "num_detections": tf.shape(classes)[0],
@@ -244,7 +249,7 @@ def _annotated(config, num_classes, context, field):
 
     examples = tf.data.Dataset.from_tensor_slices(
         {
-            "path": [str(annotations.path(image)) for image in annotations.images],
+            "path": [os.fsencode(annotations.path(i)) for i in annotations.images],
             "size": [[image["height"], image["width"]] for image in annotations.images],
             "native": native,
             "source_id": [str(image["id"]) for image in annotations.images],

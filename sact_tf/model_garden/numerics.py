@@ -107,9 +107,8 @@ def checked(
     if statistics:
         name, bad = _first_statistic(statistics)
         advice = (
-            ": this batch norm met numbers that are not. Try fixed batch norm "
-            "(freeze_batch_norm=true), images of one size or batches of one, "
-            f"{_SLOWER}."
+            ": this batch norm met numbers that are not. Try "
+            f"{_SLOWER}, or fixed batch norm (freeze_batch_norm=true)."
         )
         where = tf.where(bad, tf.strings.join([name, advice]), where)
     said = [f"{_BEGINNING} (", kind, ") at step ", step, ". It began in ", where]

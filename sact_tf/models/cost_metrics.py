@@ -1,6 +1,7 @@
 """Costs in the logs, whoever's training step runs the network."""
 
 import math
+import types
 
 import tensorflow as tf
 import tf_keras
@@ -30,7 +31,9 @@ class CostMetric(tf_keras.metrics.Mean):
 
     def __init__(self, name: str, dtype=None):
         """Creates the metric and its variables, named as nobody else's."""
-        self._noted = {}  # Of calls outside of functions, by replica.
+        # Of calls outside of functions, by replica. A dict would be taken for
+        # a part of every checkpoint.
+        self._noted = types.SimpleNamespace(by_replica={})
         self._stepwise = False
         with tf.name_scope(name):
             super().__init__(name, dtype)
@@ -38,7 +41,7 @@ class CostMetric(tf_keras.metrics.Mean):
     def note(self, values: tf.Tensor) -> None:
         """Keeps what a call has cost, [B], until its step asks for the result."""
         if tf.executing_eagerly():
-            self._noted[_replica()] = [values]
+            self._noted.by_replica[_replica()] = [values]
         else:
             # With the graph, which may go before the metric does.
             graph = tf.compat.v1.get_default_graph()
@@ -55,7 +58,7 @@ class CostMetric(tf_keras.metrics.Mean):
 
     def reset_state(self) -> None:
         """Begins anew."""
-        self._noted.clear()
+        self._noted.by_replica.clear()
         super().reset_state()
 
     def load_own_variables(self, store) -> None:
@@ -67,8 +70,9 @@ class CostMetric(tf_keras.metrics.Mean):
         if tf.executing_eagerly():
             # Who trains in functions, and calls the network between steps, does not
             # want that in the logs.
-            noted = [] if self._stepwise else self._noted.pop(_replica(), [])
-            self._noted.clear()
+            by_replica = self._noted.by_replica
+            noted = [] if self._stepwise else by_replica.pop(_replica(), [])
+            by_replica.clear()
             for values in noted:
                 self.update_state(tf.cast(values, tf.float32))
             return

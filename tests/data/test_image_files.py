@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from sact_tf.data import decoding, image_files
@@ -94,6 +95,34 @@ def test_formats_that_graphs_do_not_know_are_converted(kind, mode, options, tmp_
     content = image_files.as_png_or_jpeg(path)
     assert content.startswith(decoding.PNG)
     np.testing.assert_array_equal(decoding.decode(content), ours)
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+@pytest.mark.parametrize("animated", [True, False])
+def test_webp_that_graphs_do_not_decode_is_converted(lossless, animated, tmp_path):
+    options = {"lossless": lossless, "quality": 100}
+    picture = PICTURE
+    if animated:
+        options |= {"save_all": True, "append_images": [PICTURE.rotate(180)]}
+    else:
+        picture = PICTURE.copy()
+        picture.putalpha(PICTURE.convert("L"))
+    path = tmp_path / "a.webp"
+    path.write_bytes(pictures.encode(picture, "WEBP", 6, **options))
+    assert not image_files.is_native(path)
+    with Image.open(path) as opened:
+        expected = np.asarray(opened.convert("RGB"))
+    if lossless:
+        np.testing.assert_array_equal(expected, np.asarray(PICTURE))
+    np.testing.assert_array_equal(image_files.read(path), np.rot90(expected, -1))
+    # The size that annotations say has the last word here, too.
+    size = expected.shape[:2]
+    np.testing.assert_array_equal(image_files.read(path, size=size), expected)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="transparent or animated"):
+        decoding.pixels(path.read_bytes())
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(ValueError, match=r"a\.webp is no readable image\. \(could"):
+        image_files.read(path)
 
 
 def test_files_of_unknown_formats_say_what_to_do(tmp_path):

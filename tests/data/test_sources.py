@@ -1,3 +1,4 @@
+import os
 import pathlib
 
 import numpy as np
@@ -185,7 +186,8 @@ def test_rotated_and_foreign_files_of_a_folder(tmp_path):
     for orientation in pictures.ORIENTATIONS:
         content = pictures.rotated(picture(0), orientation)
         (tmp_path / f"{orientation}.png").write_bytes(content)
-    (tmp_path / "9.png").write_bytes(pictures.encode(picture(0), "TIFF"))
+    odd = os.fsdecode(b"9\xff.png")  # Names need not be in UTF-8.
+    (tmp_path / odd).write_bytes(pictures.encode(picture(0), "TIFF"))
     images, _ = everything(sources.open_source("folder", tmp_path), "imagenet", 32, 4)
     expected = preprocessing.imagenet(tf.constant(picture(0)), 32)
     np.testing.assert_allclose(images, [expected] * 9, atol=1e-6)

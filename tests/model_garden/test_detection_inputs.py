@@ -268,14 +268,12 @@ def test_messages(tmp_path):
     complain("global_batch_size must be at least 1", global_batch_size=0, **both)
     complain("max_num_instances must be at least 1", max_num_instances=0, **both)
     (folder / "000010.png").write_bytes(b"")
-    complain(r"F: 1 of 4 images .*000010.png \(corrupt\)", **both)
+    complain(r"F: 1 of 4 images .*000010.png \(cannot be read: .+\)", **both)
     config = detection_configs.DetectionScenes(is_training=False)
     assert detection_inputs.dataset(config, num_classes=3)
 
 
-def test_records_with_classes_that_the_detector_does_not_have(
-    tmp_path, monkeypatch, capsys
-):
+def test_records_that_do_not_fit_the_detector(tmp_path, monkeypatch, capsys):
     file, folder = coco_files.write(tmp_path)
     arguments = ["--annotations", file, "--images", folder]
     arguments += ["--output", tmp_path / "train"]
@@ -287,6 +285,16 @@ def test_records_with_classes_that_the_detector_does_not_have(
     with pytest.raises(tf.errors.InvalidArgumentError, match="data have classes") as e:
         list(detection_inputs.dataset(config, num_classes=3))
     assert "1 to 2; see task.model.num_classes" in str(e.value)
+    # Ids of images are numbers in COCO, and often names elsewhere.
+    (path,) = map(str, tmp_path.glob("train-*"))
+    example = tf.train.Example.FromString(
+        next(iter(tf.data.TFRecordDataset(path))).numpy()
+    )
+    example.features.feature["image/source_id"].bytes_list.value[:] = [b"street"]
+    with tf.io.TFRecordWriter(path) as writer:
+        writer.write(example.SerializeToString())
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"whole numbers, not"):
+        list(detection_inputs.dataset(config, num_classes=5))
 
 
 def test_no_boxes_at_all(tmp_path):

@@ -140,6 +140,15 @@ def test_files_of_a_network_inside_another(tmp_path, wrap, ending):
     np.testing.assert_array_equal(other(pictures), logits)
 
 
+def test_checkpoints_of_a_network_that_was_called(tmp_path):
+    model, other = network(), network()
+    pictures, _ = images()
+    logits = model(pictures)
+    model.save_weights(tmp_path / "weights")  # In TensorFlow's form.
+    other.load_weights(tmp_path / "weights").assert_existing_objects_matched()
+    np.testing.assert_array_equal(other(pictures), logits)
+
+
 def test_files_of_earlier_versions(tmp_path):
     """In .keras files the metrics had the place of another class."""
     path = str(tmp_path / "model.keras")

@@ -75,15 +75,28 @@ def test_from_a_network_to_drawn_answers(network, photographs, tool, tmp_path):
             }
 
         drawn = tmp_path / "drawn"
-        ask = ["--server", server.rest, "--rest", photographs / "0.png"]
-        code, out, _ = tool(serving_client, *ask, "--explain", "--output", drawn)
-        assert code == 0 and "ponder cost" in out
-        assert [path.name for path in drawn.iterdir()] == ["0000_0.png"]
-        code, _, err = tool(serving_client, *ask, "--explain", "--output", drawn)
-        assert code == 2 and "exists already" in err
+        ask = ["--server", server.rest, "--rest"]
+        draw = ["--explain", "--output", drawn, "--batch_size", 1]
+        # Answers are kept as they come: the second image ends it.
+        (photographs / "1.png").rename(tmp_path / "1.png")
+        (photographs / "1.png").write_bytes(b"no image")
+        code, _, err = tool(serving_client, *ask, *draw, photographs)
+        assert code == 2 and "Image 0 of the request" in err.splitlines()[-1]
+        first = (drawn / "0000_0.png").stat().st_mtime_ns
+        (tmp_path / "1.png").rename(photographs / "1.png")
+        code, out, _ = tool(serving_client, *ask, *draw, photographs)
+        assert code == 0 and out.count("ponder cost") == 3
+        assert (drawn / "0000_0.png").stat().st_mtime_ns == first
+        assert {path.name for path in drawn.glob("*.png")} == {
+            *("0000_0.png", "0001_1.png", "0002_2.png")
+        }
+        code, _, err = tool(serving_client, *ask, *draw, photographs / "0.png")
+        assert code == 2 and "other settings (images)" in err
 
-        code, _, err = tool(serving_client, *ask, "--model", "other")
+        nowhere = ["--explain", "--output", tmp_path / "nowhere", photographs]
+        code, _, err = tool(serving_client, *ask, *nowhere, "--model", "other")
         assert code == 2 and "serves no model other" in err
+        assert not (tmp_path / "nowhere").exists()
         (photographs / "3.png").write_bytes(b"no image")
         code, _, err = tool(
             serving_client, "--server", server.grpc, photographs, "--batch_size", 4
@@ -191,7 +204,9 @@ def test_from_a_detector_to_drawn_answers(detector, photographs, tool, tmp_path)
         ask = [*ask, "--explain", "--output", drawn, "--score", 0]
         code, out, _ = tool(serving_client, *ask)
         assert code == 0 and "ponder cost" in out
-        assert {path.name for path in drawn.iterdir()} == {"0000_0.png", "0001_1.png"}
+        assert {path.name for path in drawn.glob("*.png")} == {
+            *("0000_0.png", "0001_1.png")
+        }
         code, out, _ = tool(
             serving_client, "--server", server.grpc, photographs, "--score", 1.1
         )

@@ -5,7 +5,7 @@ import types
 
 import pytest
 import tensorflow as tf
-from official.core import exp_factory
+from official.core import exp_factory, train_utils
 
 from tools import compare_runs
 from tools import train as train_tool
@@ -98,23 +98,44 @@ def test_compare_runs_says_what_is_wrong(tmp_path, monkeypatch):
         compare(monkeypatch, tmp_path)
 
 
+def test_what_is_wrong_is_said_in_one_line(tmp_path):
+    overrides = {"task": {"train_data": {"image_dir": 2017}}}
+    result = train(tmp_path / "run", "sact_fasterrcnn_coco", overrides)
+    assert result.returncode == 2
+    said = "error: task.train_data.image_dir must be a string. Received: 2017"
+    assert result.stderr.splitlines()[-1] == said
+    assert "Traceback" not in result.stderr
+
+
 @pytest.mark.parametrize(
-    ("experiment", "overrides", "message"),
+    ("overrides", "content", "message"),
     [
-        ("sact_resnet_imagenet", {}, "Set task.train_data.input_path to"),
-        ("sact_resnet_imagenet", {"task": {"modle": {}}}, "'modle' does not exist"),
-        (
-            "sact_fasterrcnn_coco",
-            {"task": {"train_data": {"image_dir": 2017}}},
-            "task.train_data.image_dir must be a string. Received: 2017",
-        ),
+        ("task.modle.depth=3", None, "'modle' does not exist"),
+        ("no.yaml", None, "There is none that is called no.yaml"),
+        ("file", "a: [", "file is no YAML"),
+        ("file", "- task", r"file must hold fields .* Received: \['task'\]"),
+        ("file", "", "file must hold fields .* Received: None"),
+        ("file", "task: {seed: 1} # \xe4", "file is not in UTF-8"),
+        ("file", "task: {seed: one}", "task.seed must be an integer or null"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(tmp_path, experiment, overrides, message):
-    result = train(tmp_path / "run", experiment, overrides)
-    assert result.returncode == 2
-    assert message in result.stderr.splitlines()[-1]
-    assert "Traceback" not in result.stderr
+def test_overrides_and_files_of_them(
+    tmp_path, monkeypatch, overrides, content, message
+):
+    options = {"config_file": [], "params_override": overrides}
+    where = [options]
+    if content is not None:
+        (tmp_path / "file").write_bytes(content.encode("latin-1"))
+        path = str(tmp_path / "file")
+        where = [
+            {"config_file": [path], "params_override": ""},
+            {"config_file": [], "params_override": path},
+        ]
+    for options in where:
+        parsed = train_utils.ParseConfigOptions("sact_fasterrcnn_coco", **options)
+        monkeypatch.setattr(train_tool.flags, "FLAGS", parsed)
+        with pytest.raises(ValueError, match=message):
+            train_tool._experiment()
 
 
 def test_a_folder_that_is_a_pattern_is_refused_before_the_training(
