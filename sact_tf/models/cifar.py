@@ -11,7 +11,16 @@ from sact_tf.models.family import Family
 class CifarRoot(tf_keras.layers.Layer):
     """One 3x3 convolution."""
 
-    def __init__(self, channels: int, *, weight_decay: float, name: str, dtype=None):
+    def __init__(
+        self,
+        channels: int,
+        *,
+        weight_decay: float,
+        batch_norm: dict | None = None,
+        name: str,
+        dtype=None,
+    ):
+        del batch_norm  # Units begin with one.
         super().__init__(name=name, dtype=dtype)
         with tf.name_scope(name):
             self.conv = Convolution(
@@ -25,9 +34,9 @@ class CifarRoot(tf_keras.layers.Layer):
             )
         self.built = True
 
-    def call(self, images, image_shapes=None):
+    def call(self, images, training=None, image_shapes=None):
         """Maps images [B, H, W, 3] to features [B, H, W, C]."""
-        del image_shapes  # See map_sizes.
+        del training, image_shapes  # See map_sizes.
         return self.conv(images)
 
     def map_sizes(self, image_shapes: tf.Tensor) -> tf.Tensor:

@@ -30,6 +30,8 @@ class Family:
       batch_norm: momentum and epsilon.
       weight_decay: weight of the L2 penalty, by default.
       first_unit: further arguments of the network's very first unit.
+      head_norm: whether the head has a batch norm and an activation: yes, unless units
+        activate behind their sums.
     """
 
     depths: Mapping[int, tuple[int, ...]]
@@ -45,6 +47,7 @@ class Family:
     batch_norm: Mapping[str, float]
     weight_decay: float
     first_unit: Mapping[str, object]
+    head_norm: bool = True
 
     def unit_options(self, block: int) -> dict:
         """Further arguments of the first unit of a block, counted from zero."""
@@ -81,7 +84,10 @@ class Family:
 
 
 class ClassificationHead(tf_keras.layers.Layer):
-    """Batch norm, activation, global mean, and a 1x1 convolution to logits."""
+    """Batch norm, activation, global mean, and a 1x1 convolution to logits.
+
+    Or the last two alone.
+    """
 
     def __init__(
         self,
@@ -91,7 +97,7 @@ class ClassificationHead(tf_keras.layers.Layer):
         leak: float | None,
         pool_first: bool,
         weight_decay: float,
-        batch_norm: dict,
+        batch_norm: dict | None,
         name: str,
         dtype=None,
     ):
@@ -103,7 +109,8 @@ class ClassificationHead(tf_keras.layers.Layer):
           leak: slope of the leaky ReLU; None for a ReLU.
           pool_first: whether the mean comes before the batch norm.
           weight_decay: see Convolution.
-          batch_norm: arguments of BatchNormalization.
+          batch_norm: arguments of BatchNormalization; None for neither that nor an
+            activation.
           name: name of the layer.
           dtype: dtype or policy.
         """
@@ -111,7 +118,7 @@ class ClassificationHead(tf_keras.layers.Layer):
         self._leak = leak or 0.0
         self._pool_first = pool_first
         with tf.name_scope(name):
-            self.postnorm = BatchNormalization(
+            self.postnorm = batch_norm and BatchNormalization(
                 channels, name="postnorm", dtype=dtype, **batch_norm
             )
             self.logits = Convolution(
@@ -134,6 +141,8 @@ class ClassificationHead(tf_keras.layers.Layer):
         return self.logits(features)
 
     def _activated(self, features, training):
+        if self.postnorm is None:
+            return features
         features = self.postnorm(features, training=training)
         return tf.nn.leaky_relu(features, self._leak)
 

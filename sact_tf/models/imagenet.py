@@ -12,7 +12,16 @@ from sact_tf.models.family import Family
 class ImageNetRoot(tf_keras.layers.Layer):
     """7x7 convolution of stride two and 3x3 max pooling: stride four in all."""
 
-    def __init__(self, channels: int, *, weight_decay: float, name: str, dtype=None):
+    def __init__(
+        self,
+        channels: int,
+        *,
+        weight_decay: float,
+        batch_norm: dict | None = None,
+        name: str,
+        dtype=None,
+    ):
+        del batch_norm  # Units begin with one.
         super().__init__(name=name, dtype=dtype)
         with tf.name_scope(name):
             self.conv = Convolution(
@@ -28,13 +37,15 @@ class ImageNetRoot(tf_keras.layers.Layer):
             )
         self.built = True
 
-    def call(self, images, image_shapes=None):
+    def call(self, images, training=None, image_shapes=None):
         """Maps images [B, H, W, 3] to features [B, H / 4, W / 4, C].
 
         Args:
           images: floating point.
+          training: nothing depends on it.
           image_shapes: optional int32 [B, 2], sizes of the images without padding.
         """
+        del training
         if image_shapes is None:
             return tf.nn.max_pool2d(self.conv(images), 3, 2, "SAME")
         x = self.conv(without_padding(images, within(image_shapes, images)))

@@ -11,13 +11,21 @@ import tensorflow as tf
 import tf_keras
 
 from sact_tf.geometry.control_flow import portable
+from sact_tf.layers import adaptive_sampling
 from sact_tf.layers.adaptive_blocks import EXECUTIONS, Block
 from sact_tf.layers.halting_scores import GlobalHaltingScore, SpatialHaltingScore
-from sact_tf.models import cifar, imagenet, trunk
+from sact_tf.layers.post_activation_units import PostActivationUnit
+from sact_tf.layers.sampled_blocks import SampledBlock, SampledUnit, resolve_sizes
+from sact_tf.models import cifar, imagenet, resnet_d, trunk
 from sact_tf.models.cost_metrics import CostMetric
 from sact_tf.models.family import ClassificationHead
 
-FAMILIES = {"imagenet": imagenet.FAMILY, "cifar": cifar.FAMILY}
+FAMILIES = {
+    "imagenet": imagenet.FAMILY,
+    "cifar": cifar.FAMILY,
+    "resnet_d": resnet_d.FAMILY,
+    "resnet_d_small": resnet_d.SMALL_FAMILY,
+}
 _HALTING_SCORES = {"none": None, "act": GlobalHaltingScore, "sact": SpatialHaltingScore}
 
 
@@ -61,6 +69,8 @@ class ResNet(tf_keras.Model):
         weight_decay: float | None = None,
         freeze_batch_norm: bool = False,
         batch_norm_momentum: float | None = None,
+        sampling: str | None = None,
+        sampling_sizes: float | Sequence[int | float] | None = None,
         name: str | None = None,
         dtype=None,
     ):
@@ -92,6 +102,14 @@ class ResNet(tf_keras.Model):
             training, too, and no gradients for scales and offsets.
           batch_norm_momentum: decay of the moving statistics; 0.997 (imagenet) or 0.9
             (cifar) by default. Less suits trainings of a few hundred steps.
+          sampling: SSBNet: "adaptive", "uniform", "bilinear", "depthwise", or one of
+            the alternatives "quantiles" and "attraction" to the first. Units compute on
+            a smaller map, sampled from their input (docs/sampling.md), all but the
+            first unit of each block and the first block. For the resnet_d families
+            without halting. None: no sampling.
+          sampling_sizes: for each block but the first, samples of each side: integers,
+            as (16, 8, 4), or shares of the map's sides, which scale with the image; one
+            number for all blocks; 4/7 by default.
           name: name of the model.
           dtype: dtype or mixed precision policy; the global policy by default.
 
@@ -132,6 +150,15 @@ class ResNet(tf_keras.Model):
                 "tile_size shares the scores of positions, which only adaptivity='sact'"
                 f" has. Received: tile_size={tile_size}, adaptivity={adaptivity!r}"
             )
+        if sampling is not None:
+            _one_of("sampling", sampling, adaptive_sampling.NAMES)
+            if adaptivity != "none" or spec.unit is not PostActivationUnit:
+                raise ValueError(
+                    "sampling is for the families resnet_d and resnet_d_small with "
+                    f"adaptivity='none'. Received: sampling={sampling!r}, "
+                    f"family={family!r}, adaptivity={adaptivity!r}"
+                )
+        sampling_sizes = resolve_sizes(sampling, sampling_sizes, len(spec.strides))
         super().__init__(name=name, dtype=dtype)
         self.tau = float(tau)
         self._config = {
@@ -146,6 +173,8 @@ class ResNet(tf_keras.Model):
             "root_channels": root_channels and int(root_channels),
             "weight_decay": weight_decay,
             "batch_norm_momentum": batch_norm_momentum,
+            "sampling": sampling,
+            "sampling_sizes": sampling_sizes and list(sampling_sizes),
         }
         self._spec = spec
         options = {
@@ -159,7 +188,7 @@ class ResNet(tf_keras.Model):
         width = self._config["base_channels"] or spec.base_channels
         channels = self._config["root_channels"] or spec.root_channels or width
 
-        self.root_layer = spec.root(channels, name="root", **options)
+        self.root_layer = spec.root(channels, batch_norm=norm, name="root", **options)
         self.blocks = []
         for index in range(len(units)):
             block = self._block(index, channels, width, {"batch_norm": norm, **options})
@@ -170,7 +199,7 @@ class ResNet(tf_keras.Model):
             self._config["num_classes"],
             leak=spec.leak,
             pool_first=spec.pool_first,
-            batch_norm=norm,
+            batch_norm=norm if spec.head_norm else None,
             name="head",
             **options,
         )
@@ -195,10 +224,25 @@ class ResNet(tf_keras.Model):
         with tf.name_scope(name):
             first = spec.unit_options(index)
             units = [spec.unit(input_channels, width, name="unit1", **first, **options)]
+            unit_class, later = spec.unit, {}
+            sampled = config["sampling"] is not None and index > 0
+            if sampled:
+                unit_class = SampledUnit
+                sizes = config["sampling_sizes"]
+                size = sizes[index - 1] if sizes else adaptive_sampling.DEFAULT_SHARE
+                later = {"sampling": config["sampling"], "size": size}
             units += [
-                spec.unit(spec.expansion * width, width, name=f"unit{unit}", **options)
+                unit_class(
+                    spec.expansion * width,
+                    width,
+                    name=f"unit{unit}",
+                    **later,
+                    **options,
+                )
                 for unit in range(2, count + 1)
             ]
+            if sampled:
+                return SampledBlock(units, name=name, dtype=self.dtype_policy)
             score = _HALTING_SCORES[config["adaptivity"]]
             scores = [
                 score(
@@ -393,7 +437,7 @@ class ResNet(tf_keras.Model):
 
     @property
     def family(self) -> str:
-        """Either "imagenet" or "cifar"."""
+        """One of FAMILIES."""
         return self._config["family"]
 
     @property

@@ -29,7 +29,7 @@ def run(
       image_shapes: optional [B, 2], height and width of each image without padding
         at the bottom and on the right. What is said of an image is then what would be
         said of it alone, and its padding costs nothing; live batch norms leave it out
-        of their statistics. For the imagenet family.
+        of their statistics. Not for the cifar family.
 
     Returns:
       The cost record: flops int64 [B]; ponder_cost float32 [B], summed over blocks,
@@ -46,7 +46,7 @@ def run(
         image_shapes = tf.cast(image_shapes, tf.float32)
         image_shapes = tf.cast(tf.math.ceil(image_shapes), tf.int32)
         map_sizes = root.map_sizes(image_shapes)
-    features = root(images, image_shapes=image_shapes)
+    features = root(images, training=training, image_shapes=image_shapes)
     flops = root.flops(images, image_shapes=image_shapes)
     records = []
     for block in blocks:
