@@ -42,7 +42,6 @@ from sact_tf.geometry.grid import Grid
 from sact_tf.geometry.maps import dilate
 from sact_tf.layers.residual_units import BasicUnit, BottleneckUnit
 from sact_tf.layers.series import Stack
-from sact_tf.models import trunk
 from tools import command_line
 
 #: Units of each block that SACT uses on average (supplement, table 1), by tau.
@@ -509,7 +508,7 @@ def _maps(height, width):
 
 def _extract(model, images, blocks):
     """Features and FLOPs after the root and some blocks."""
-    record = trunk.run(model.root_layer, model.blocks[:blocks], images)
+    record = model.run(images, num_blocks=blocks)
     return record["blocks"][-1]["output"], record["flops"]
 
 

@@ -182,7 +182,7 @@ def _evaluate(run, name):
     )
     for images, labels in bar:
         found = evaluation.detect(
-            run.built.detector,
+            run.detector,
             images,
             labels,
             reference_units=run.task.reference_units,

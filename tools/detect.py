@@ -180,7 +180,7 @@ def _detected(run, photo, pixels, picture, names, flags):
         ).numpy()
     else:  # Digit scenes are taken as they are.
         seen = preprocessing.normalize(pixels, "imagenet").numpy()
-    found = run.built.detector.detect(seen[np.newaxis], halting_bias=flags.halting_bias)
+    found = run.detector.detect(seen[np.newaxis], halting_bias=flags.halting_bias)
     count = int(found["count"][0])
     detections = {
         name: found[name][0, :count].numpy() for name in ("boxes", "scores", "classes")

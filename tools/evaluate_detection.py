@@ -22,13 +22,13 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-import sact_tf
 from sact_tf import folders, resumable
 from sact_tf.data import coco, image_files
 from sact_tf.detection import costs
 from sact_tf.evaluation import detection
 from sact_tf.model_garden import detection_configs, detectors, runs
-from sact_tf.model_garden.backbones import SACTResNetBackbone
+from sact_tf.models.backbone import Backbone
+from sact_tf.models.config import BackboneConfig
 from sact_tf.models.imagenet import FAMILY
 from tools import command_line
 
@@ -114,8 +114,8 @@ def _print_plain(flags):
     )
     resized = np.rint(sizes * scales[:, np.newaxis]).astype(np.int64)
     # The width is that of the deep ones, which is all that their costs depend on.
-    network = sact_tf.ResNet(units=(1, 1, 1, 1), adaptivity="none", num_classes=1)
-    extractor = SACTResNetBackbone(network, detectors.NUM_BLOCKS)
+    config = BackboneConfig(units=(1, 1, 1, 1), adaptivity="none")
+    extractor = Backbone(config, detectors.NUM_BLOCKS)
     rows = {}
     for depth in (50, 101):
         units = FAMILY.depths[depth][: detectors.NUM_BLOCKS]
@@ -181,7 +181,7 @@ def _evaluate(run, name, store, flags):
     kept = flags.output and resumable.Run(flags.output)
     evaluation = detection.Evaluation(kept.read(store) if kept else None)
     saving = kept.saving(store, _SAVE_EVERY) if kept else None
-    detector = run.built.detector
+    detector = run.detector
     units = flags.reference_units or run.task.reference_units
     batches = _batches(run, flags).skip(evaluation.num_images)
     bar = tqdm(
@@ -216,9 +216,9 @@ def _time(flags):
         for kind, execution in _EXECUTIONS.items():
             run = detectors.load(path, execution)
             functions = {
-                kind: _detecting(run.built.detector, flags.halting_bias),
+                kind: _detecting(run.detector, flags.halting_bias),
                 f"extractor, {kind}": _extracting(
-                    run.built.detector.extractor, flags.halting_bias
+                    run.detector.extractor, flags.halting_bias
                 ),
             }
             candidates.update({(index, k): f for k, f in functions.items()})

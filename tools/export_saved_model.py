@@ -24,7 +24,8 @@ import tensorflow as tf
 from sact_tf import text_files
 from sact_tf.checkpoints import authors, files
 from sact_tf.data import coco, preprocessing
-from sact_tf.models.resnet import FAMILIES, ResNet
+from sact_tf.models.config import FAMILIES
+from sact_tf.models.resnet import ResNet
 from sact_tf.serving import checks, classification, detection, export, servable
 from tools import command_line
 
@@ -204,7 +205,7 @@ def _detector(flags, run):
     elif scenes and count == len(_DIGITS):
         labels = _DIGITS
     return detection.Detector(
-        run.built.detector,
+        run.detector,
         count,
         shorter_side=sides[0],
         longer_side=sides[1],

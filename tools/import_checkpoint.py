@@ -14,7 +14,8 @@ import json
 
 from sact_tf.checkpoints import authors, files
 from sact_tf.checkpoints.transfer import initialize_from
-from sact_tf.models.resnet import FAMILIES, ResNet
+from sact_tf.models.config import FAMILIES
+from sact_tf.models.resnet import ResNet
 from tools import command_line
 
 _ADAPTIVITIES = ("none", "act", "sact")

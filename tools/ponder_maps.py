@@ -18,7 +18,7 @@ from tqdm import tqdm
 from sact_tf import folders, visualization
 from sact_tf.checkpoints import files
 from sact_tf.data import image_files, preprocessing
-from sact_tf.models.resnet import FAMILIES
+from sact_tf.models.config import FAMILIES
 from tools import command_line
 
 _COLUMNS = 6  # of the overview

@@ -14,7 +14,7 @@ from sact_tf import errors
 from sact_tf.checkpoints import patterns
 from sact_tf.checkpoints.files import refuse_existing
 from sact_tf.checkpoints.paths import variables_by_path
-from sact_tf.models.resnet import FAMILIES
+from sact_tf.models.config import FAMILIES
 
 _VARIABLE_NAMES = {"kernel": "weights", "bias": "biases"}
 

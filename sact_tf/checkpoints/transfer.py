@@ -5,7 +5,40 @@ scores, against dead residual units; and a plain baseline from the first units o
 block of a deeper network.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import tf_keras
+
 from sact_tf.checkpoints.paths import variables_by_path
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The layers of a network that another model has, for weights from or into them.
+
+    Attributes:
+      family, units, adaptivity: see `sact_tf.ResNet`.
+      root_layer, blocks: those of the network.
+      norm: the batch norm behind the last block.
+    """
+
+    family: str
+    units: Sequence[int]
+    adaptivity: str
+    root_layer: tf_keras.layers.Layer
+    blocks: Sequence[tf_keras.layers.Layer]
+    norm: tf_keras.layers.Layer
+
+    @property
+    def head(self):
+        """What there is of a head."""
+        return self
+
+    @property
+    def submodules(self):
+        """The layers of the head."""
+        return (self.norm,)
 
 
 def initialize_from(model, source, *, head: bool = True) -> list[str]:
@@ -16,8 +49,8 @@ def initialize_from(model, source, *, head: bool = True) -> list[str]:
     their initial values. Nothing is assigned unless everything fits.
 
     Args:
-      model: the `sact_tf.ResNet` to initialise.
-      source: the `sact_tf.ResNet` to take weights from.
+      model: the `sact_tf.ResNet`, or Parts of one, to initialise.
+      source: the one to take weights from.
       head: whether to take the classification layer too; say False when the classes
         are others.
 

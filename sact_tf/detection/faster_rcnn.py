@@ -9,12 +9,14 @@ import tf_keras
 from official.vision.modeling.layers import detection_generator, roi_sampler
 from official.vision.ops import box_ops
 
+from sact_tf.checkpoints.transfer import Parts
 from sact_tf.detection import anchors as anchor_boxes
 from sact_tf.detection import proposals as region_proposals
 from sact_tf.detection.heads import BoxHead, RegionProposalHead
 from sact_tf.geometry import within, without_padding
 from sact_tf.layers.crop_and_resize import crop_and_resize
-from sact_tf.models.trunk import with_maps
+from sact_tf.models.backbone import Backbone
+from sact_tf.models.cost_record import with_maps
 
 #: Of the features after block 3.
 STRIDE = 16
@@ -68,7 +70,7 @@ class FasterRCNN(tf_keras.Model):
 
     def __init__(
         self,
-        extractor: tf_keras.Model,
+        extractor: Backbone,
         proposal_head: RegionProposalHead,
         box_head: BoxHead,
         settings: Settings | None = None,
@@ -77,9 +79,7 @@ class FasterRCNN(tf_keras.Model):
         """Puts a detector together.
 
         Args:
-          extractor: root and blocks 1 to 3 of a network. Called with images and
-            `with_record=True` it gives maps by level and the cost record; its `losses`
-            have tau times the ponder cost.
+          extractor: root and blocks 1 to 3 of a network.
           proposal_head: for the features of the last level.
           box_head: for crops of these.
           settings: what is not learned.
@@ -150,14 +150,14 @@ class FasterRCNN(tf_keras.Model):
                 tf.shape(images)[1:3], [tf.shape(images)[0], 2]
             )
         image_shapes = tf.cast(image_shapes, tf.float32)
-        endpoints, record = self.extractor(
+        record = self.extractor(
             images,
             training=training,
             halting_bias=halting_bias,
             with_record=True,
             image_shapes=image_shapes if padded else None,
         )
-        features = endpoints[max(endpoints, key=int)]
+        features = record.pop("endpoints")[self.extractor.levels[-1]]
         map_sizes = tf.cast(tf.math.ceil(image_shapes / STRIDE), tf.int32)
         preactivated = self._preactivated(features)
         if padded:
@@ -262,10 +262,21 @@ class FasterRCNN(tf_keras.Model):
             tf.cast(image_shapes, tf.float32),
             tf.broadcast_to(tf.cast(halting_bias, tf.float32), tf.shape(images)[:1]),
         )
-        blocks = self.extractor.blocks
-        for block, layer in zip(result["record"]["blocks"], blocks, strict=True):
-            block["name"] = layer.name
+        self.extractor.with_names(result["record"])
         return result
+
+    @property
+    def parts(self) -> Parts:
+        """The layers of a classification network that are in the detector."""
+        extractor, head = self.extractor, self.box_head
+        return Parts(
+            extractor.family,
+            extractor.units,
+            extractor.adaptivity,
+            extractor.root_layer,
+            (*extractor.blocks, head.block),
+            head.norm,
+        )
 
     def _preactivated(self, features):
         """Features as block 4 sees them.

@@ -122,13 +122,6 @@ class BoxHead(tf_keras.layers.Layer):
         return outputs(self.classes), outputs(self.boxes)
 
 
-def set_stride(block: Block, stride: int) -> None:
-    """Gives a block of bottleneck units another stride; its weights fit any."""
-    first = block.units[0]
-    for convolution in (first.conv2, first.shortcut):
-        convolution.strides = (stride, stride)
-
-
 def _small(convolution, deviation):
     """Gives a convolution a narrow normal distribution, as Faster R-CNN's have."""
     initializer = tf_keras.initializers.RandomNormal(stddev=deviation)

@@ -307,6 +307,13 @@ class SeparableSampler(tf_keras.layers.Layer):
             if valid is not None:
                 saliency = tf.zeros(tf.shape(maps)[:3])
         sizes = self.sizes(maps)
+        if isinstance(self._size, numbers.Integral) and None in maps.shape[1:3]:
+            # Known at run time only.
+            tf.debugging.assert_less_equal(
+                self._size,
+                tf.reduce_min(tf.shape(maps)[1:3]),
+                message="There can be no more samples than the map has.",
+            )
         lines, columns = (
             self._matrices(marginal, size)
             for marginal, size in zip(marginals(saliency, valid), sizes, strict=True)

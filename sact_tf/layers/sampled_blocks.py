@@ -1,6 +1,7 @@
 """Blocks whose units compute on a sampled, smaller map (SSBNet)."""
 
 import numbers
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -93,9 +94,7 @@ class SampledUnit(PostActivationUnit):
         residual = self.branch(training).behind(sampled.maps, Dense(sampled.maps))
         output = tf.nn.relu(inputs + sampled.restore(residual))
         if map_sizes is None:
-            map_sizes = tf.broadcast_to(
-                tf.shape(inputs)[1:3], [tf.shape(inputs)[0], 2]
-            )
+            map_sizes = tf.broadcast_to(tf.shape(inputs)[1:3], [tf.shape(inputs)[0], 2])
         map_sizes = tf.cast(map_sizes, tf.int64)
         down, across = (tf.cast(n, tf.int64) for n in self.sampler.sizes(inputs))
         positions = tf.fill(tf.shape(map_sizes)[:1], down * across)
@@ -200,6 +199,8 @@ def resolve_sizes(
         raise ValueError(f"sampling_sizes need a sampling, as 'adaptive'. {received}")
     if isinstance(sizes, numbers.Real):
         sizes = (sizes,) * (blocks - 1)
+    if isinstance(sizes, str) or not isinstance(sizes, Iterable):
+        raise ValueError(f"sampling_sizes must be numbers. {received}")
     sizes = tuple(sizes)
     if len(sizes) != blocks - 1:
         raise ValueError(

@@ -19,7 +19,7 @@ from sact_tf.model_garden import (
     numerics,
     runs,
 )
-from sact_tf.models.trunk import enlarge, per_image
+from sact_tf.models.cost_record import enlarge, per_image
 
 _IMAGES_SHOWN = 4
 _SCORE_SHOWN = 0.5
@@ -46,7 +46,6 @@ class DetectionTask(base_task.Task):
 
     #: Whether the first loss that is not finite ends the training, and says why.
     ends_where_not_finite = False
-    _built = None  # The last detector, and the network that it is made of.
     _evaluator = None
 
     def build_model(self) -> FasterRCNN:
@@ -54,8 +53,7 @@ class DetectionTask(base_task.Task):
         config = self.task_config
         if config.seed is not None:
             tf_keras.utils.set_random_seed(config.seed)
-        self._built = detectors.build(config.model, config.losses.l2_weight_decay)
-        detector = self._built.detector
+        detector = detectors.build(config.model, config.losses.l2_weight_decay)
         backbones.synchronize_batch_norm(detector, config.synchronize_batch_norm)
         return detector
 
@@ -70,7 +68,7 @@ class DetectionTask(base_task.Task):
                 )
             return
         try:
-            kept = detectors.initialize(self._built, path)
+            kept = detectors.initialize(model, path)
         except (OSError, ValueError) as error:
             raise ValueError(f"task.init_checkpoint: {error}") from error
         logging.info("Weights from %s; fresh are %s.", path, ", ".join(kept) or "none")

@@ -10,33 +10,23 @@ from sact_tf.checkpoints import authors, files
 from sact_tf.checkpoints.transfer import initialize_from
 from sact_tf.detection import heads
 from sact_tf.detection.faster_rcnn import FasterRCNN, Settings
+from sact_tf.layers.normalization import BatchNormalization
 from sact_tf.model_garden import (
     backbones,
     detection_configs,
     detection_inputs,
     runs,
 )
-from sact_tf.models.imagenet import FAMILY
+from sact_tf.models.blocks import make_block
 from sact_tf.models.resnet import ResNet
 
 #: Of the feature extractor; the one after them goes into the box head.
 NUM_BLOCKS = 3
 
 
-@dataclasses.dataclass(frozen=True)
-class Built:
-    """A detector and the network that it is made of.
-
-    Attributes:
-      detector: the detector.
-      network: shares its root, its blocks and its last batch norm with the detector.
-    """
-
-    detector: FasterRCNN
-    network: ResNet
-
-
-def build(config: detection_configs.DetectionModel, weight_decay: float = 0.0) -> Built:
+def build(
+    config: detection_configs.DetectionModel, weight_decay: float = 0.0
+) -> FasterRCNN:
     """Makes the detector that a config describes, with fresh weights.
 
     Raises:
@@ -70,30 +60,39 @@ def build(config: detection_configs.DetectionModel, weight_decay: float = 0.0) -
             for option in dataclasses.fields(Settings)
         }
     )
-    network = backbones.build_network(
-        backbone, num_classes=1, weight_decay=weight_decay
+    extractor = backbones.build_backbone(backbone, weight_decay=weight_decay)
+    network = extractor.config
+    options = network.layer_options(extractor.dtype_policy)
+    block = make_block(
+        network, NUM_BLOCKS, stride=config.head_stride, dtype=options["dtype"]
     )
-    block = network.blocks[NUM_BLOCKS]
-    heads.set_stride(block, config.head_stride)
-    width = FAMILY.expansion * (backbone.base_channels or FAMILY.base_channels)
-    detector = FasterRCNN(
-        backbones.SACTResNetBackbone(network, NUM_BLOCKS),
+    if backbone.identity_units:
+        for unit in block.units:
+            unit.begin_as_identity()
+    with tf.name_scope("head"):
+        norm = BatchNormalization(
+            network.channels(NUM_BLOCKS),
+            name="postnorm",
+            dtype=options["dtype"],
+            **options["batch_norm"],
+        )
+    return FasterRCNN(
+        extractor,
         heads.RegionProposalHead(
-            width * 2 ** (NUM_BLOCKS - 1),
+            network.channels(NUM_BLOCKS - 1),
             settings.num_anchors,
             filters=config.proposal_filters,
             weight_decay=weight_decay,
         ),
         heads.BoxHead(
             block,
-            network.head.postnorm,
-            width * 2**NUM_BLOCKS,
+            norm,
+            network.channels(NUM_BLOCKS),
             config.num_classes,
             weight_decay=weight_decay,
         ),
         settings,
     )
-    return Built(detector, network)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,13 +103,13 @@ class Run:
       folder: of the run (`--model_dir`).
       checkpoint: prefix of the checkpoint.
       task: config of its task.
-      built: the detector with its trained weights.
+      detector: with its trained weights.
     """
 
     folder: str
     checkpoint: str
     task: detection_configs.DetectionTask
-    built: Built
+    detector: FasterRCNN
 
     def labelled_images(self, data: cfg.DataConfig | None = None) -> tf.data.Dataset:
         """Images one by one, with labels, for an evaluation.
@@ -164,12 +163,12 @@ def load(path: str | os.PathLike, execution: str | None = None) -> Run:
         ) from error
     if execution:
         task.model.backbone.sact_resnet.execution = execution
-    built = build(task.model, task.losses.l2_weight_decay)
-    runs.restore(built.detector, prefix, folder)
-    return Run(folder, prefix, task, built)
+    detector = build(task.model, task.losses.l2_weight_decay)
+    runs.restore(detector, prefix, folder)
+    return Run(folder, prefix, task, detector)
 
 
-def initialize(built: Built, path: str) -> list[str]:
+def initialize(detector: FasterRCNN, path: str) -> list[str]:
     """Takes weights from another network or detector.
 
     Blocks 1 to 3 go into the feature extractor and block 4, with the batch norm that
@@ -177,7 +176,7 @@ def initialize(built: Built, path: str) -> list[str]:
     same shapes.
 
     Args:
-      built: the detector to initialise.
+      detector: the detector to initialise.
       path: a classification or detection run (its folder, or the prefix of a
         checkpoint), a saved network (.keras or SavedModel), or the prefix of a
         checkpoint of the authors'.
@@ -189,11 +188,10 @@ def initialize(built: Built, path: str) -> list[str]:
       FileNotFoundError: there is nothing of the kind.
       ValueError: it does not fit.
     """
-    source, detector = _source(path)
-    kept = initialize_from(built.network, source, head=False)
-    kept = [name for name in kept if not name.startswith("head/")]
-    theirs = _heads(detector) if detector else {}
-    for name, layer in _heads(built.detector).items():
+    source, other = _source(path)
+    kept = initialize_from(detector.parts, source, head=False)
+    theirs = _heads(other) if other else {}
+    for name, layer in _heads(detector).items():
         given = theirs.get(name)
         if given is None or given.kernel.shape != layer.kernel.shape:
             kept.append(name)
@@ -229,8 +227,8 @@ def _source(path):
         authors.load_authors_checkpoint(network, path)
         return network, None
     if _describes_detector(params):
-        built = load(path).built
-        return built.network, built.detector
+        detector = load(path).detector
+        return detector.parts, detector
     return runs.load(path).network, None
 
 

@@ -60,7 +60,8 @@ class ClassificationTask(garden.ImageClassificationTask):
         backbones.synchronize_batch_norm(network, config.synchronize_batch_norm)
         model = backbones.ClassificationModel(network)
         if config.freeze_backbone:
-            model.backbone.trainable = False
+            for layer in (network.root_layer, *network.blocks):
+                layer.trainable = False
         self._network = network
         return model
 

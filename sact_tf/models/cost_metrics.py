@@ -6,6 +6,10 @@ import tensorflow as tf
 import tf_keras
 
 
+class _Notes(dict):
+    """Not a plain dict, which Keras would track, and then refuse to export."""
+
+
 @tf_keras.utils.register_keras_serializable("sact_tf")
 class CostMetric(tf_keras.metrics.Mean):
     """Mean of a cost over the images of training or evaluation steps.
@@ -30,7 +34,7 @@ class CostMetric(tf_keras.metrics.Mean):
 
     def __init__(self, name: str, dtype=None):
         """Creates the metric and its variables, named as nobody else's."""
-        self._noted = {}  # Of calls outside of functions, by replica.
+        self._noted = _Notes()  # Of calls outside of functions, by replica.
         self._stepwise = False
         with tf.name_scope(name):
             super().__init__(name, dtype)

@@ -1,14 +1,20 @@
 """What a family of residual networks has to say about itself."""
 
+from __future__ import annotations
+
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 import tf_keras
 
 from sact_tf.layers.convolution import Convolution
 from sact_tf.layers.normalization import BatchNormalization
+
+if TYPE_CHECKING:
+    from sact_tf.models.config import BackboneConfig
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,11 @@ class Family:
       first_unit: further arguments of the network's very first unit.
       head_norm: whether the head has a batch norm and an activation: yes, unless units
         activate behind their sums.
+      adaptivities: the kinds of adaptivity that its units can have.
+      can_be_sampled: whether its units can compute on sampled maps (SSBNet).
+
+    Families whose layers take other arguments than these say so in `make_root`,
+    `make_unit` and `make_head`.
     """
 
     depths: Mapping[int, tuple[int, ...]]
@@ -48,13 +59,69 @@ class Family:
     weight_decay: float
     first_unit: Mapping[str, object]
     head_norm: bool = True
+    adaptivities: tuple[str, ...] = ("none", "act", "sact")
+    can_be_sampled: bool = False
 
-    def unit_options(self, block: int) -> dict:
-        """Further arguments of the first unit of a block, counted from zero."""
-        return {
-            "stride": self.strides[block],
-            **(self.first_unit if block == 0 else {}),
-        }
+    def make_root(self, config: BackboneConfig, **options) -> tf_keras.layers.Layer:
+        """What comes before the blocks.
+
+        It is called as root(images, training=, image_shapes=), and has `map_sizes` and
+        `flops`.
+
+        Args:
+          config: of the network.
+          **options: those of all layers: weight_decay, batch_norm and dtype.
+        """
+        return self.root(config.channels(-1), name="root", **options)
+
+    def make_unit(
+        self,
+        config: BackboneConfig,
+        block: int,
+        unit: int,
+        stride: int | None = None,
+        **options,
+    ) -> tf_keras.layers.Layer:
+        """A residual unit.
+
+        Args:
+          config: of the network.
+          block: index of its block, counted from zero.
+          unit: its index in the block, counted from zero.
+          stride: of the first unit; the family's own by default.
+          **options: see make_root.
+        """
+        if unit == 0:
+            options["stride"] = stride or self.strides[block]
+        if unit == block == 0:
+            options.update(self.first_unit)
+        return self.unit(
+            config.channels(block - 1 if unit == 0 else block),
+            config.width(block),
+            name=f"unit{unit + 1}",
+            **options,
+        )
+
+    def make_head(
+        self, config: BackboneConfig, num_classes: int, *, batch_norm: dict, **options
+    ) -> tf_keras.layers.Layer:
+        """What turns the last block's output into logits; it has `flops`.
+
+        Args:
+          config: of the network.
+          num_classes: number of logits.
+          batch_norm: see make_root.
+          **options: see make_root.
+        """
+        return ClassificationHead(
+            config.channels(len(self.strides) - 1),
+            num_classes,
+            leak=self.leak,
+            pool_first=self.pool_first,
+            batch_norm=batch_norm if self.head_norm else None,
+            name="head",
+            **options,
+        )
 
     def resolve_units(self, units: int | str | Sequence[int]) -> tuple[int, ...]:
         """Units of each block, from a list of them or the name of a depth.

@@ -123,6 +123,8 @@ _COMMON = {
     "leak": None,
     "pool_first": True,
     "head_norm": False,
+    "adaptivities": ("none", "act", "sact", "ssin"),
+    "can_be_sampled": True,
     "weight_decay": 1e-4,
     "first_unit": {},
 }

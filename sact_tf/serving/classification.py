@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from sact_tf.data import preprocessing
-from sact_tf.models.resnet import FAMILIES, ResNet
+from sact_tf.models.config import FAMILIES
+from sact_tf.models.resnet import ResNet
 from sact_tf.serving import checks, servable
 
 _EVERYTHING = (0.0, 0.0, 1.0, 1.0)

@@ -94,8 +94,7 @@ class Detector(servable.ImageServable):
         self.block_names = [block.name for block in detector.extractor.blocks]
         self.warmup_sizes = [(shorter_side, longer_side), (longer_side, shorter_side)]
         # Blocks of other networks decide for the whole image.
-        config = detector.extractor.get_config()
-        self._spatial = config["network"]["adaptivity"] == "sact"
+        self._spatial = detector.extractor.adaptivity == "sact"
 
     @property
     def documentation(self) -> dict[str, str]:

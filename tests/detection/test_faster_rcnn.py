@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import sact_tf
 from sact_tf.detection import costs
-from sact_tf.model_garden.backbones import SACTResNetBackbone
+from sact_tf.models.backbone import Backbone
+from sact_tf.models.config import BackboneConfig
 from tests.detection import tiny
 
 
@@ -142,8 +142,7 @@ def test_flops_of_a_plain_extractor():
 
 def test_flops_of_the_papers_networks():
     # Costs depend on the width only; here are all the networks' blocks but the logits.
-    network = sact_tf.ResNet(units=(1, 1, 1, 1), adaptivity="none", num_classes=1)
-    blocks = SACTResNetBackbone(network)
+    blocks = Backbone(BackboneConfig(units=(1, 1, 1, 1), adaptivity="none"))
     logits = 2 * 2048 * 1001
     for units, flops in (
         ((3, 4, 6, 3), (8178372608, 20189548544)),

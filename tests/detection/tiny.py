@@ -1,9 +1,11 @@
 """A detector small enough for tests."""
 
-import sact_tf
 from sact_tf.detection.faster_rcnn import FasterRCNN, Settings
-from sact_tf.detection.heads import BoxHead, RegionProposalHead, set_stride
-from sact_tf.model_garden.backbones import SACTResNetBackbone
+from sact_tf.detection.heads import BoxHead, RegionProposalHead
+from sact_tf.layers.normalization import BatchNormalization
+from sact_tf.models.backbone import Backbone
+from sact_tf.models.blocks import make_block
+from sact_tf.models.config import BackboneConfig
 
 SETTINGS = Settings(
     anchor_sizes=(24.0, 48.0),
@@ -18,20 +20,19 @@ SETTINGS = Settings(
 def detector(
     adaptivity="sact", num_classes=4, head_stride=1, settings=SETTINGS, **options
 ):
-    network = sact_tf.ResNet(
+    config = BackboneConfig(
         units=(1, 2, 3, 2),
         adaptivity=adaptivity,
-        num_classes=1,
         base_channels=4,
         root_channels=4,
         freeze_batch_norm=True,
         **{"tau": 0.01, "weight_decay": 0.0, **options},
     )
-    set_stride(network.blocks[3], head_stride)
+    norm = BatchNormalization(128, **config.layer_options(None)["batch_norm"])
     return FasterRCNN(
-        SACTResNetBackbone(network, 3),
+        Backbone(config, 3),
         RegionProposalHead(64, SETTINGS.num_anchors, filters=16),
-        BoxHead(network.blocks[3], network.head.postnorm, 128, num_classes),
+        BoxHead(make_block(config, 3, stride=head_stride), norm, 128, num_classes),
         settings,
     )
 

@@ -18,6 +18,19 @@ def small_network(**options):
     )
 
 
+def like(network):
+    """A backbone with the weights of a network."""
+    backbone = backbones.SACTResNetBackbone(network.config)
+    parts = zip(
+        (backbone.root_layer, *backbone.blocks),
+        (network.root_layer, *network.blocks),
+        strict=True,
+    )
+    for ours, theirs in parts:
+        ours.set_weights(theirs.get_weights())
+    return backbone
+
+
 def photographs(batch=2, size=64):
     return tf.random.stateless_uniform([batch, size, size, 3], [1, 2], -1.0, 1.0)
 
@@ -61,7 +74,7 @@ def test_units_begin_as_the_identity_where_the_config_says_so():
 @pytest.mark.parametrize("adaptivity", ["none", "act", "sact"])
 def test_losses_and_costs_are_those_of_the_whole_network(adaptivity):
     network = small_network(adaptivity=adaptivity)
-    backbone = backbones.SACTResNetBackbone(network)
+    backbone = like(network)
     images = photographs()
     network(images)
     whole = tf.add_n(network.losses)
@@ -90,11 +103,11 @@ def test_the_ponder_cost_is_there_once_in_an_outer_model():
 
 def test_halting_bias_and_record():
     backbone = from_factory()
-    endpoints, eager = backbone(photographs(), halting_bias=1e6, with_record=True)
-    assert set(endpoints) == {"2", "3", "4", "5"}
+    eager = backbone(photographs(), halting_bias=1e6, with_record=True)
+    assert set(eager["endpoints"]) == {"2", "3", "4", "5"}
     for block in eager["blocks"]:
         np.testing.assert_array_equal(block["num_units"], 1)
-    _, patient = backbone(photographs(), halting_bias=-1e6, with_record=True)
+    patient = backbone(photographs(), halting_bias=-1e6, with_record=True)
     for block, units in zip(patient["blocks"], SMALL["units"], strict=True):
         np.testing.assert_array_equal(block["num_units"], units)
     assert np.all(eager["flops"] < patient["flops"])
@@ -104,10 +117,8 @@ def test_halting_bias_and_record():
 
 def test_fewer_blocks_read_a_checkpoint_of_all(tmp_path):
     network = small_network()
-    path = tf.train.Checkpoint(backbone=backbones.SACTResNetBackbone(network)).write(
-        str(tmp_path / "ckpt")
-    )
-    other = backbones.SACTResNetBackbone(small_network(), num_blocks=3)
+    path = tf.train.Checkpoint(backbone=network).write(str(tmp_path / "ckpt"))
+    other = backbones.SACTResNetBackbone(small_network().config, num_blocks=3)
     status = tf.train.Checkpoint(backbone=other).read(path)
     status.expect_partial().assert_existing_objects_matched()
     assert list(other(photographs())) == ["2", "3", "4"]
@@ -129,15 +140,18 @@ def test_frozen_batch_norms_keep_their_statistics():
 
 
 def test_config_round_trip():
-    backbone = backbones.SACTResNetBackbone(small_network(), num_blocks=2)
-    again = backbones.SACTResNetBackbone.from_config(backbone.get_config())
-    assert again.get_config() == backbone.get_config()
-    assert [v.shape for v in again.variables] == [v.shape for v in backbone.variables]
+    backbone = backbones.SACTResNetBackbone(small_network().config, num_blocks=2)
+    earlier = {"network": small_network().get_config(), "num_blocks": 2, "name": "b"}
+    for config in (backbone.get_config(), earlier):
+        again = backbones.SACTResNetBackbone.from_config(config)
+        assert again.get_config() == {**backbone.get_config(), "name": config["name"]}
+        shapes = [variable.shape for variable in backbone.variables]
+        assert [variable.shape for variable in again.variables] == shapes
 
 
 def test_wrong_arguments():
     with pytest.raises(ValueError, match="num_blocks must be 1 to 4"):
-        backbones.SACTResNetBackbone(small_network(), num_blocks=5)
+        backbones.SACTResNetBackbone(small_network().config, num_blocks=5)
     with pytest.raises(ValueError, match="sact_resnet takes an L2 regularizer"):
         backbones.build_sact_resnet(
             tf_keras.layers.InputSpec(shape=[None, 64, 64, 3]),

@@ -364,15 +364,15 @@ def test_start_from_classification(data, tmp_path):
 
 def test_start_from_a_plain_detector(data, tmp_path):
     run(experiment(data, adaptivity="none"), tmp_path, "train")
-    source = detectors.load(tmp_path).built.detector
-    built = detectors.build(experiment(data).task.model)
-    kept = detectors.initialize(built, str(tmp_path))
+    source = detectors.load(tmp_path).detector
+    detector = detectors.build(experiment(data).task.model)
+    kept = detectors.initialize(detector, str(tmp_path))
     assert kept and all("/halting" in name for name in kept)
     for one, other in (
-        (built.detector.box_head.classes, source.box_head.classes),
-        (built.detector.proposal_head.conv, source.proposal_head.conv),
+        (detector.box_head.classes, source.box_head.classes),
+        (detector.proposal_head.conv, source.proposal_head.conv),
         (
-            built.detector.extractor.blocks[2].units[2],
+            detector.extractor.blocks[2].units[2],
             source.extractor.blocks[2].units[2],
         ),
     ):
@@ -388,9 +388,7 @@ def test_start_from_a_plain_detector(data, tmp_path):
 def test_a_run_is_the_network_that_was_trained(trained):
     folder, model, _ = trained
     loaded = detectors.load(folder)
-    for one, other in zip(
-        model.variables, loaded.built.detector.variables, strict=True
-    ):
+    for one, other in zip(model.variables, loaded.detector.variables, strict=True):
         np.testing.assert_array_equal(one, other)
     assert loaded.task.model.num_classes == 5
     again = json.loads(json.dumps(loaded.task.as_dict()))

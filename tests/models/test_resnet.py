@@ -9,7 +9,7 @@ from sact_tf.checkpoints.authors import variables_by_authors_name
 from sact_tf.checkpoints.transfer import initialize_from
 from sact_tf.layers.adaptive_blocks import EXECUTIONS
 from sact_tf.layers.halting_scores import SpatialHaltingScore
-from sact_tf.models.trunk import enlarge
+from sact_tf.models.cost_record import enlarge
 from tests import golden
 from tests.replicas import mirrored
 
@@ -567,7 +567,7 @@ def test_integers_of_numpy_are_integers():
 
 @pytest.mark.parametrize("depth, units", [(152, (3, 8, 36, 3)), ("ResNet-50", None)])
 def test_depths_by_name(depth, units):
-    from sact_tf.models.resnet import FAMILIES
+    from sact_tf.models.config import FAMILIES
 
     assert FAMILIES["imagenet"].resolve_units(depth) == (units or (3, 4, 6, 3))
     assert FAMILIES["imagenet"].resolve_units("200") == (3, 24, 36, 3)

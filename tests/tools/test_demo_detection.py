@@ -58,7 +58,7 @@ def test_everything_is_there(output):
     assert result["rows"][0]["share"] == 1.0
     assert 0 <= result["box_auc"] <= 1
     plain, sact = (
-        detectors.load(output / "training" / name).built.network
+        detectors.load(output / "training" / name).detector.extractor
         for name in ("2-plain", "3-sact")
     )
     assert (plain.adaptivity, sact.adaptivity) == ("none", "sact")

@@ -180,7 +180,7 @@ def test_from_a_detector_to_drawn_answers(detector, photographs, tool, tmp_path)
         for answer in json.loads(out):
             pixels = image_files.read(answer["image"])
             seen = preprocessing.detection(pixels, 64, 96)
-            found = run.built.detector.detect(seen[tf.newaxis], halting_bias=1.0)
+            found = run.detector.detect(seen[tf.newaxis], halting_bias=1.0)
             count = int(found["count"][0])
             assert len(answer["boxes"]) == answer["num_detections"] == count > 0
             scale = np.tile(np.divide(seen.shape[:2], pixels.shape[:2]), 2)

@@ -5,7 +5,6 @@ import pytest
 import tensorflow as tf
 
 import sact_tf
-from sact_tf.models import trunk
 from tests.models.test_resnet import images, spread_halting, tiny
 
 #: Even and odd sides, before and after the first convolution.
@@ -18,7 +17,7 @@ KINDS = [("none", "auto", 1), ("act", "dense", 1), ("act", "auto", 1)] + [
 
 
 def run(model, batch, **options):
-    return trunk.run(model.root_layer, model.blocks, batch, training=False, **options)
+    return model.run(batch, training=False, **options)
 
 
 @pytest.mark.parametrize("adaptivity, execution, tile_size", KINDS)
@@ -58,12 +57,11 @@ def trained(adaptivity, batch, sizes=None):
     layers = [model.root_layer, *blocks]
     variables = [v for layer in layers for v in layer.trainable_variables]
     with tf.GradientTape() as tape:
-        record = trunk.run(
-            model.root_layer,
-            blocks,
+        record = model.run(
             batch,
             training=True,
             image_shapes=None if sizes is None else tf.constant(sizes),
+            num_blocks=2,
         )
         loss = tf.reduce_sum(record["ponder_cost"])
         for block in record["blocks"]:

@@ -1,0 +1,89 @@
+"""Training and evaluation steps of a network that log what it costs."""
+
+import tensorflow as tf
+import tf_keras
+
+from sact_tf.models import cost_record
+from sact_tf.models.cost_metrics import CostMetric
+
+
+class CostLogging:
+    """Goes before a Backbone with a head, which calls `log_costs` when it is made.
+
+    The logs of `fit` and `evaluate` then have, beside the losses, ponder_cost,
+    units_block1, ... and flops: means over images.
+    """
+
+    def log_costs(self, num_outputs: int) -> None:
+        """Makes the metrics.
+
+        Args:
+          num_outputs: of the network, for each image.
+        """
+        names = [f"units_{block.name}" for block in self.blocks]
+        self._cost_metrics = [
+            CostMetric(name) for name in ("ponder_cost", *names, "flops")
+        ]
+        self._num_outputs = num_outputs
+
+    def note_costs(self, record: dict) -> None:
+        """Keeps what a call has cost, for whoever's training step asks for it."""
+        for metric, values in self._costs(record):
+            metric.note(values)
+
+    def make_train_function(self, force=False):
+        """Makes what the optimizer keeps first; see tf_keras.Model.
+
+        A step that makes variables itself is traced twice.
+        """
+        if self._is_alone and hasattr(self.optimizer, "build"):
+            self.optimizer.build(self.trainable_variables)
+        return super().make_train_function(force)
+
+    def fit(self, x=None, y=None, *arguments, **options):
+        """See tf_keras.Model; makes the compiled metrics' variables before tracing."""
+        if isinstance(x, tf.data.Dataset):
+            spec = x.element_spec
+            y_spec = spec[1] if isinstance(spec, tuple) and len(spec) > 1 else None
+        else:
+            y_spec = y if hasattr(y, "shape") else None
+        metrics = self.compiled_metrics
+        needed = metrics is not None and not metrics.built
+        if needed and hasattr(y_spec, "shape") and self._is_alone:
+            outputs = tf.TensorSpec([None, self._num_outputs])
+            metrics.build(outputs, tf.TensorSpec(y_spec.shape))
+        return super().fit(x, y, *arguments, **options)
+
+    def train_step(self, data):
+        """One step of model.fit; logs the cost beside the losses."""
+        x, y, weights = tf_keras.utils.unpack_x_y_sample_weight(data)
+        with tf.GradientTape() as tape:
+            record = self(x, training=True, with_record=True)
+            loss = self.compute_loss(x, y, record["logits"], weights)
+        self._validate_target_and_loss(y, loss)
+        self.optimizer.minimize(loss, self.trainable_variables, tape=tape)
+        for metric, values in self._costs(record):
+            metric.record(values)
+        return self.compute_metrics(x, y, record["logits"], weights)
+
+    def test_step(self, data):
+        """One step of model.evaluate; logs the cost beside the losses."""
+        x, y, weights = tf_keras.utils.unpack_x_y_sample_weight(data)
+        record = self(x, training=False, with_record=True)
+        self.compute_loss(x, y, record["logits"], weights)
+        for metric, values in self._costs(record):
+            metric.record(values)
+        return self.compute_metrics(x, y, record["logits"], weights)
+
+    @property
+    def _is_alone(self):
+        """Whether no strategy is in charge, which makes variables its own way."""
+        with self.distribute_strategy.scope():
+            return not tf.distribute.has_strategy()
+
+    def _costs(self, record):
+        """Pairs of a metric and a value for each image."""
+        blocks = record["blocks"]
+        units = [cost_record.per_image(block["num_units"], block) for block in blocks]
+        values = (record["ponder_cost"], *units, record["flops"])
+        return zip(self._cost_metrics, values, strict=True)
