@@ -226,6 +226,22 @@ DEPTHWISE = "depthwise"
 NAMES = (*SAMPLERS, DEPTHWISE)
 
 
+class Restoration(NamedTuple):
+    """Brings what was computed on a sampled map, [B, S, T, C], back to [B, H, W, C].
+
+    Attributes:
+      lines: [B, H, S].
+      columns: [B, W, T].
+    """
+
+    lines: tf.Tensor
+    columns: tf.Tensor
+
+    def __call__(self, maps: tf.Tensor) -> tf.Tensor:
+        """The inverse sampling."""
+        return resample(maps, self.lines, self.columns)
+
+
 class Sampled(NamedTuple):
     """A map as a sampler sees it.
 
@@ -322,7 +338,7 @@ class SeparableSampler(tf_keras.layers.Layer):
             resample(maps, lines.sample, columns.sample),
             lines.points,
             columns.points,
-            lambda small: resample(small, lines.inverse, columns.inverse),
+            Restoration(lines.inverse, columns.inverse),
         )
 
     def sizes(self, maps) -> tuple:

@@ -1,5 +1,6 @@
 """Blocks whose units are computed where masks sample them, interpolated elsewhere."""
 
+import math
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -310,7 +311,9 @@ class StochasticBlock(tf_keras.layers.Layer):
         }
 
 
-def counted_multiply_adds(unit: StochasticUnit, height, width, densities) -> float:
+def counted_multiply_adds(
+    unit: StochasticUnit, size: tuple[int, int], densities
+) -> float:
     """Multiply-adds of a unit as the counter of SSIN's code has them.
 
     Interpolation is counted at r (1 - r) of the positions with a whole window: 49 for
@@ -318,11 +321,12 @@ def counted_multiply_adds(unit: StochasticUnit, height, width, densities) -> flo
 
     Args:
       unit: the unit.
-      height, width: of its input.
+      size: height and width of its input.
       densities: r of the two masks, means over a data set.
     """
     stride, window = unit.stride, unit.mask1.window
-    inputs, outputs = height * width, -(-height // stride) * -(-width // stride)
+    inputs = math.prod(size)
+    outputs = math.prod(-(-side // stride) for side in size)
     first, second = (float(r) for r in densities)
     dense = int(unit.flops_of_the_rest(inputs, outputs)) / 2
     narrow, wide = unit.conv2.filters, unit.conv3.filters

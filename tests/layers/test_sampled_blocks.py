@@ -115,7 +115,7 @@ def test_unit(sampling):
     np.testing.assert_allclose(layer(MAPS[1:])[0], outputs[1], atol=1e-5)
     seen = layer.seen(tf.constant(MAPS))
     for points in (seen.lines, seen.columns):
-        assert np.all(np.diff(points) > 0) and np.all((0 < points) & (points < 1))
+        assert np.all(np.diff(points) > 0) and np.all((points > 0) & (points < 1))
 
 
 @pytest.mark.parametrize("sampling", ["uniform", "bilinear"])

@@ -177,6 +177,6 @@ def test_their_counter():
     area = 56 * 56
     masks = 9 * 256 * 2 * area
     dense = area * (256 * 64 + 9 * 64 * 64 + 64 * 256) + masks
-    assert counted_multiply_adds(layer, 56, 56, (1.0, 1.0)) == dense
+    assert counted_multiply_adds(layer, (56, 56), (1.0, 1.0)) == dense
     half = (dense - masks) / 2 + masks + 49 * (64 + 256) * area / 4
-    assert counted_multiply_adds(layer, 56, 56, (0.5, 0.5)) == half
+    assert counted_multiply_adds(layer, (56, 56), (0.5, 0.5)) == half

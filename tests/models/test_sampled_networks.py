@@ -97,11 +97,13 @@ def test_export_without_conditionals(tmp_path, adaptive):
     # Calls outside of functions must not be in the way.
     adaptive(images(1, 32, 32))
     adaptive.export(tmp_path / "exported")
-    serve = tf.saved_model.load(tmp_path / "exported").serve
+    exported = tf.saved_model.load(tmp_path / "exported")
     for size in (32, 64):
         batch = images(2, size, size)
         expected = adaptive(batch, training=False)
-        np.testing.assert_allclose(serve(tf.constant(batch)), expected, atol=1e-4)
+        np.testing.assert_allclose(
+            exported.serve(tf.constant(batch)), expected, atol=1e-4
+        )
     function = tf.function(lambda x: adaptive(x, training=False), autograph=False)
     graph = function.get_concrete_function(tf.TensorSpec([2, 64, 64, 3])).graph
     kinds = {op.type for op in graph.get_operations()}

@@ -50,7 +50,7 @@ def multiply_adds(model, density):
     total, side = int(stem[0] + head[0]) / 2, 56
     for block in model.blocks:
         for unit in block.units:
-            total += counted_multiply_adds(unit, side, side, [density] * 2)
+            total += counted_multiply_adds(unit, (side, side), [density] * 2)
             side //= unit.stride
     return total
 
@@ -70,9 +70,10 @@ def test_densities_of_the_supplements_rows(full, total, density):
 
 def test_executions_agree(network):
     batch = images(2, 64, 48)
-    dense = tiny("dense").introspect(batch)
+    options = {"training": False, "with_record": True}
+    dense = tiny("dense")(batch, **options)
     for model in (tiny("positions"), network):
-        record = model.introspect(batch)
+        record = model(batch, **options)
         np.testing.assert_allclose(record["logits"], dense["logits"], atol=1e-4)
         np.testing.assert_array_equal(record["flops"], dense["flops"])
     assert 0.3 < np.mean(dense["blocks"][1]["densities"]) < 0.8
@@ -144,11 +145,13 @@ def test_a_file_and_the_arguments_give_the_same_network(tmp_path):
 
 def test_export(tmp_path, network):
     network.export(tmp_path / "exported")
-    serve = tf.saved_model.load(tmp_path / "exported").serve
+    exported = tf.saved_model.load(tmp_path / "exported")
     for size in (32, 48):
         batch = images(2, size, size)
         expected = network(batch, training=False)
-        np.testing.assert_allclose(serve(tf.constant(batch)), expected, atol=1e-4)
+        np.testing.assert_allclose(
+            exported.serve(tf.constant(batch)), expected, atol=1e-4
+        )
 
 
 @pytest.mark.parametrize(
