@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 import sact_tf
 from sact_tf.evaluation import report
+from sact_tf.layers import adaptive_sampling
 from sact_tf.layers.post_activation_units import PostActivationUnit
 from sact_tf.layers.sampled_blocks import SampledUnit
 from sact_tf.layers.stochastic_blocks import StochasticUnit
@@ -41,6 +42,13 @@ def main() -> None:
         "--units",
         default="50",
         help="depth of the networks, or units of each block with commas (50)",
+    )
+    parser.add_argument(
+        "--samplers",
+        nargs="+",
+        choices=adaptive_sampling.NAMES,
+        default=["uniform", "adaptive"],
+        help="samplers of the networks (uniform and adaptive)",
     )
     parser.add_argument("--image_size", default="224", help="side, or HEIGHTxWIDTH")
     parser.add_argument("--batch_size", type=int, default=1, help="images at once")
@@ -92,7 +100,7 @@ def networks(flags, size) -> list[dict]:
     units = units[0] if len(units) == 1 else units
     images = tf.random.uniform([flags.batch_size, *size, 3], -1, 1)
     functions, costs = {}, {}
-    for name in ("plain", "uniform", "adaptive", "bilinear", "depthwise"):
+    for name in ("plain", *flags.samplers):
         sampling = None if name == "plain" else name
         given = sampling and name != "depthwise" and size == (224, 224)
         model = sact_tf.ResNet(

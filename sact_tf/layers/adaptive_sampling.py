@@ -36,12 +36,17 @@ INITIAL_SALIENCY = 0.01
 ATTRACTION_WIDTH = 13 / 31
 
 
+#: The least saliency of a line that is no padding: what float32 still tells from none
+#: among sums of up to one.
+_LEAST = 1e-6
+
+
 class AxisMatrices(NamedTuple):
     """What lines (or columns) are sampled by.
 
     Attributes:
       sample: [B, S, H], rows sum to one.
-      inverse: [B, H, S], rows sum to one.
+      inverse: [B, S, H], columns sum to one: the transpose of V, or of U.
     """
 
     sample: tf.Tensor
@@ -68,14 +73,20 @@ def marginals(
         for no padding.
 
     Returns:
-      [B, H] and [B, W], each summing to one.
+      [B, H] and [B, W], each summing to one; no line has nothing, but for padding.
     """
     if valid is not None:
         saliency = tf.where(valid, saliency, saliency.dtype.min)
     shape = tf.shape(saliency)
     flat = tf.reshape(saliency, tf.stack([shape[0], shape[1] * shape[2]]))
     mass = tf.reshape(tf.nn.softmax(flat), shape)
-    return tf.reduce_sum(mass, axis=2), tf.reduce_sum(mass, axis=1)
+    found = []
+    for others in (2, 1):
+        least = tf.constant(_LEAST, saliency.dtype)
+        if valid is not None:
+            least *= tf.cast(tf.reduce_any(valid, axis=others), saliency.dtype)
+        found.append(tf.maximum(tf.reduce_sum(mass, axis=others), least))
+    return tuple(found)
 
 
 def overlap(marginal: tf.Tensor, size) -> AxisMatrices:
@@ -89,19 +100,16 @@ def overlap(marginal: tf.Tensor, size) -> AxisMatrices:
       marginal: [B, H], positive, summing to one.
       size: S, an integer or a scalar.
     """
-    edges = _cumulated(marginal)  # [B, H + 1]
+    edges = _cumulated(marginal)[:, tf.newaxis]  # [B, 1, H + 1]
     ends = tf.range(size + 1) / tf.cast(size, tf.int32)
     ends = tf.cast(ends, marginal.dtype)[tf.newaxis, :, tf.newaxis]
-    low, high = edges[:, tf.newaxis, :-1], edges[:, tf.newaxis, 1:]
-    shared = tf.minimum(ends[:, 1:], high) - tf.maximum(ends[:, :-1], low)
-    shared = tf.nn.relu(shared)  # [B, S, H]
-    sample = shared / tf.reduce_sum(shared, axis=2, keepdims=True)
-    # Lines without saliency (padding, or too little for float32) lie in a sample, too.
-    low = tf.minimum(low, 1.0 - 1e-6)
-    within = (ends[:, :-1] <= low) & (low < ends[:, 1:])
-    shared += 1e-12 * tf.cast(within, shared.dtype)
-    inverse = shared / tf.reduce_sum(shared, axis=1, keepdims=True)
-    return AxisMatrices(sample, tf.linalg.matrix_transpose(inverse))
+    # How far each line is passed by the end of each sample.
+    passed = tf.maximum(tf.minimum(ends, edges[..., 1:]), edges[..., :-1])
+    shared = passed[:, 1:] - passed[:, :-1]  # [B, S, H]
+    # Lines of padding are in no sample.
+    total = tf.reduce_sum(shared, axis=1, keepdims=True)
+    inverse = tf.math.divide_no_nan(shared, total)
+    return AxisMatrices(shared * tf.cast(size, shared.dtype), inverse)
 
 
 def quantiles(marginal: tf.Tensor, size) -> AxisMatrices:
@@ -127,7 +135,7 @@ def quantiles(marginal: tf.Tensor, size) -> AxisMatrices:
     points = tf.minimum(points, last)
     middles = (edges[:, :-1] + edges[:, 1:]) / 2
     places = middles * tf.cast(size, dtype) - 0.5  # [B, H]
-    return AxisMatrices(_hats(points, height), _hats(places, size))
+    return AxisMatrices(_hats(points, height), _transposed_hats(places, size))
 
 
 def attraction(
@@ -159,13 +167,13 @@ def attraction(
     gaps = tf.maximum(points[:, 1:] - points[:, :-1], 1e-6)[:, tf.newaxis]
     passed = tf.range(height, dtype=dtype)[:, tf.newaxis] - points[:, tf.newaxis, :-1]
     places = tf.reduce_sum(tf.clip_by_value(passed / gaps, 0.0, 1.0), axis=2)
-    return AxisMatrices(_hats(points, height), _hats(places, size))
+    return AxisMatrices(_hats(points, height), _transposed_hats(places, size))
 
 
 def _cumulated(marginal):
-    """Saliency before each line, and one behind the last: [B, H + 1]."""
-    before = tf.cumsum(marginal, axis=1, exclusive=True)
-    return tf.concat([before, tf.ones_like(marginal[:, :1])], axis=1)
+    """Saliency before each line, and behind the last, which is all: [B, H + 1]."""
+    sums = tf.cumsum(marginal, axis=1)
+    return tf.pad(sums / sums[:, -1:], [[0, 0], [1, 0]])
 
 
 def _hats(points, count):
@@ -175,8 +183,12 @@ def _hats(points, count):
     return tf.nn.relu(1.0 - tf.abs(points[..., tf.newaxis] - places))
 
 
-def resample(maps: tf.Tensor, lines: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
-    """Products with a matrix for the lines and one for the columns of each map.
+def _transposed_hats(points, count):
+    return tf.linalg.matrix_transpose(_hats(points, count))
+
+
+def sample(maps: tf.Tensor, lines: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
+    """Brings maps to a smaller size: Y x X^T.
 
     Args:
       maps: [B, H, W, C].
@@ -186,30 +198,39 @@ def resample(maps: tf.Tensor, lines: tf.Tensor, columns: tf.Tensor) -> tf.Tensor
     Returns:
       [B, S, T, C].
     """
-    lines, columns = tf.cast(lines, maps.dtype), tf.cast(columns, maps.dtype)
-    # The larger product first where the map shrinks, last where it grows.
-    if _shrinks(lines):
-        return _along_columns(_along_lines(maps, lines), columns)
-    return _along_lines(_along_columns(maps, columns), lines)
+    # The large product first: a matrix product of whole lines.
+    return _along_columns(_along_lines(maps, lines), columns)
 
 
-def _shrinks(matrix):
-    rows, columns = matrix.shape[1:]
-    return rows is None or columns is None or rows <= columns
+def restore(maps: tf.Tensor, lines: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
+    """Brings maps back to their size: V f U^T, from the transposes of V and U.
+
+    Args:
+      maps: [B, S, T, C].
+      lines: [B, S, H], or [1, S, H] for all images.
+      columns: [B, T, W], or [1, T, W].
+
+    Returns:
+      [B, H, W, C].
+    """
+    return _along_lines(_along_columns(maps, columns, True), lines, True)
 
 
-def _along_lines(maps, matrix):
+def _along_lines(maps, matrix, transposed=False):
     shape = tf.shape(maps)
     flat = tf.reshape(maps, tf.stack([shape[0], shape[1], shape[2] * maps.shape[3]]))
-    outputs = tf.matmul(matrix, flat)
-    shape = tf.stack([shape[0], tf.shape(matrix)[1], shape[2], maps.shape[3]])
-    outputs = tf.reshape(outputs, shape)
-    outputs.set_shape([maps.shape[0], matrix.shape[1], *maps.shape[2:]])
+    matrix = tf.cast(matrix, maps.dtype)
+    outputs = tf.matmul(matrix, flat, transpose_a=transposed)
+    side = 2 if transposed else 1
+    sides = [shape[0], tf.shape(matrix)[side], shape[2], maps.shape[3]]
+    outputs = tf.reshape(outputs, tf.stack(sides))
+    outputs.set_shape([maps.shape[0], matrix.shape[side], *maps.shape[2:]])
     return outputs
 
 
-def _along_columns(maps, matrix):
-    return tf.matmul(matrix[:, tf.newaxis], maps)
+def _along_columns(maps, matrix, transposed=False):
+    matrix = tf.cast(matrix, maps.dtype)[:, tf.newaxis]
+    return tf.matmul(matrix, maps, transpose_a=transposed)
 
 
 #: Functions of a marginal and a size, by the name of the sampler; and whether it has a
@@ -230,8 +251,7 @@ class Restoration(NamedTuple):
     """Brings what was computed on a sampled map, [B, S, T, C], back to [B, H, W, C].
 
     Attributes:
-      lines: [B, H, S].
-      columns: [B, W, T].
+      lines, columns: see `restore`.
     """
 
     lines: tf.Tensor
@@ -239,7 +259,7 @@ class Restoration(NamedTuple):
 
     def __call__(self, maps: tf.Tensor) -> tf.Tensor:
         """The inverse sampling."""
-        return resample(maps, self.lines, self.columns)
+        return restore(maps, self.lines, self.columns)
 
 
 class Sampled(NamedTuple):
@@ -330,16 +350,25 @@ class SeparableSampler(tf_keras.layers.Layer):
                 tf.reduce_min(tf.shape(maps)[1:3]),
                 message="There can be no more samples than the map has.",
             )
-        lines, columns = (
-            self._matrices(marginal, size)
-            for marginal, size in zip(marginals(saliency, valid), sizes, strict=True)
-        )
+        lines, columns = self._of_axes(marginals(saliency, valid), sizes)
         return Sampled(
-            resample(maps, lines.sample, columns.sample),
+            sample(maps, lines.sample, columns.sample),
             lines.points,
             columns.points,
             Restoration(lines.inverse, columns.inverse),
         )
+
+    def _of_axes(self, marginals, sizes):
+        """Matrices of lines and of columns; of square maps both at once."""
+        lines, columns = marginals
+        square = lines.shape[1] is not None and lines.shape[1] == columns.shape[1]
+        if not square or sizes[0] != sizes[1]:
+            return [
+                self._matrices(*pair) for pair in zip(marginals, sizes, strict=True)
+            ]
+        both = self._matrices(tf.concat(marginals, axis=0), sizes[0])
+        halves = (tf.split(matrices, 2) for matrices in both)
+        return [AxisMatrices(*pair) for pair in zip(*halves, strict=True)]
 
     def sizes(self, maps) -> tuple:
         """Samples of each side of maps: integers where the side is known."""

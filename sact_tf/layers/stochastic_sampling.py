@@ -1,4 +1,5 @@
 """Stochastic sampling and interpolation: masks drawn by chance (SSIN).
+
 A mask says with which weight every position of a map is computed; where it is (nearly)
 zero, features are interpolated from sampled positions around. In training masks are
 soft, so that everything can be differentiated; at inference what is below one half is

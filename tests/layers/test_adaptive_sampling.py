@@ -12,7 +12,8 @@ from sact_tf.layers.adaptive_sampling import (
     marginals,
     overlap,
     quantiles,
-    resample,
+    restore,
+    sample,
 )
 
 MAPS = np.random.default_rng(0).normal(size=(2, 9, 6, 8)).astype("f")
@@ -21,7 +22,7 @@ EVERY = [overlap, quantiles, attraction]
 
 
 def of_one(matrices):
-    return matrices.sample[0].numpy(), matrices.inverse[0].numpy()
+    return matrices.sample[0].numpy(), matrices.inverse[0].numpy().T
 
 
 def saliency(height, width, seed=0, scale=1.0):
@@ -30,7 +31,7 @@ def saliency(height, width, seed=0, scale=1.0):
 
 
 @pytest.mark.parametrize(
-    "marginal, size, sample, inverse",
+    "marginal, size, expected, inverse",
     [
         (
             [0.7, 0.1, 0.1, 0.1],
@@ -46,9 +47,9 @@ def saliency(height, width, seed=0, scale=1.0):
         ),
     ],
 )
-def test_overlap_by_hand(marginal, size, sample, inverse):
+def test_overlap_by_hand(marginal, size, expected, inverse):
     found = of_one(overlap(tf.constant([marginal], tf.float64), size))
-    np.testing.assert_allclose(found[0], sample, atol=1e-9)
+    np.testing.assert_allclose(found[0], expected, atol=1e-9)
     np.testing.assert_allclose(found[1], inverse, atol=1e-9)
 
 
@@ -69,19 +70,19 @@ def test_where_uniform_overlap_and_interpolation_differ_and_where_not():
 
 def test_uniform_quantiles_are_bilinear_interpolation():
     lines, columns = (quantiles(tf.fill([1, n], 1 / n), n // 2) for n in (9, 6))
-    small = resample(MAPS, lines.sample, columns.sample)
+    small = sample(MAPS, lines.sample, columns.sample)
     np.testing.assert_allclose(small, tf.image.resize(MAPS, (4, 3)), atol=1e-5)
-    large = resample(small, lines.inverse, columns.inverse)
+    large = restore(small, lines.inverse, columns.inverse)
     np.testing.assert_allclose(large, tf.image.resize(small, (9, 6)), atol=1e-5)
 
 
 def test_means_of_areas_by_hand():
     maps = np.arange(9.0).reshape(1, 3, 3, 1)
     lines, columns = (overlap(m, 2) for m in marginals(tf.zeros([1, 3, 3], tf.float64)))
-    small = resample(maps, lines.sample, columns.sample)
+    small = sample(maps, lines.sample, columns.sample)
     expected = [[4 / 3, 8 / 3], [16 / 3, 20 / 3]]
     np.testing.assert_allclose(small[0, ..., 0], expected)
-    large = resample(small, lines.inverse, columns.inverse)
+    large = restore(small, lines.inverse, columns.inverse)
     expected = [[4 / 3, 2, 8 / 3], [10 / 3, 4, 14 / 3], [16 / 3, 6, 20 / 3]]
     np.testing.assert_allclose(large[0, ..., 0], expected)
 
@@ -93,8 +94,8 @@ def test_gradient_to_the_saliency():
     with tf.GradientTape() as tape:
         tape.watch(given)
         lines, columns = (overlap(marginal, 2) for marginal in marginals(given))
-        small = resample(maps, lines.sample, columns.sample)
-        large = resample(small, lines.inverse, columns.inverse)
+        small = sample(maps, lines.sample, columns.sample)
+        large = restore(small, lines.inverse, columns.inverse)
         loss = tf.reduce_mean(large**2)
     np.testing.assert_allclose(loss, 18.440066825, rtol=1e-9)
     gradient = tape.gradient(loss, given)
@@ -114,8 +115,8 @@ def test_constants_survive_whatever_the_saliency(matrices, height, size, scale):
     for marginal in marginals(tf.cast(saliency(height, height, 1, scale), tf.float32)):
         found = matrices(marginal, size)
         assert found.sample.shape == [1, size, height]
-        assert found.inverse.shape == [1, height, size]
-        for rows in found:
+        assert found.inverse.shape == [1, size, height]
+        for rows in (found.sample, tf.transpose(found.inverse, [0, 2, 1])):
             np.testing.assert_allclose(tf.reduce_sum(rows, axis=2), 1.0, atol=1e-5)
             assert np.all(rows.numpy() >= 0)
         points = found.points.numpy()[0]
@@ -141,7 +142,7 @@ def test_symmetries():
 
     def small(values, maps):
         lines, columns = (overlap(marginal, 3) for marginal in marginals(values))
-        return resample(maps, lines.sample, columns.sample).numpy()
+        return sample(maps, lines.sample, columns.sample).numpy()
 
     expected = small(given, x)
     np.testing.assert_allclose(small(given + 3.0, x), expected)
