@@ -432,7 +432,7 @@ class DepthwiseSampler(tf_keras.layers.Layer):
                 ),
             )
             self.norm = BatchNormalization(
-                channels, name="norm", dtype=dtype, **batch_norm
+                channels, name=f"{name}_norm", dtype=dtype, **batch_norm
             )
         self.built = True
 

@@ -233,7 +233,8 @@ class MaskSampler(tf_keras.layers.Layer):
                 initial_bias=INITIAL_LOGIT,
                 initial_kernel=0.0,
                 weight_decay=weight_decay,
-                name="logits",
+                # Paths of variables have no more of a layer than its name.
+                name=f"{name}_logits",
                 dtype=dtype,
             )
             self.sharpness = self.add_weight(
