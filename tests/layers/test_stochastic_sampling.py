@@ -84,7 +84,7 @@ def test_interpolation_by_definition():
     values = rng.uniform(size=MAPS.shape[:3]).astype("f")
     distance = np.arange(7) - 3
     square = distance[:, None] ** 2 + distance**2
-    kernel = 4 / (2 * np.pi) * np.exp(-4 * square / 2)
+    kernel = np.float32(4 / (2 * np.pi) * np.exp(-4 * square / 2))
     sums = []
     for maps in (MAPS * values[..., None], values[..., None]):
         full = np.tile(kernel[:, :, None, None], [1, 1, maps.shape[-1], 1])
