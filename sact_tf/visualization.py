@@ -37,13 +37,13 @@ def ponder_cost_maps(
         scales = ponder_cost_ranges(record)
     total_scale, block_scale = (_scale(*scale) for scale in scales)
     aspect = min(max(images.shape[1] / images.shape[2], 0.3), 3.0)
-    figure = _figure(1.9 * columns + 1.2, (1.9 * aspect + 0.5) * rows + 0.8)
+    figure = new_figure(1.9 * columns + 1.2, (1.9 * aspect + 0.5) * rows + 0.8)
     axes = figure.subplots(rows, columns, squeeze=False)
     names = ["", "total", *(block["name"] for block in record["blocks"])]
     for column, name in enumerate(names):
         axes[0, column].set_title(name, fontsize=10)
     for row in range(rows):
-        axes[row, 0].imshow(_displayable(images[row]))
+        axes[row, 0].imshow(displayable(images[row]))
         if titles is not None:
             axes[row, 0].set_title(titles[row], fontsize=9)
         shown = axes[row, 1].imshow(total[row], cmap=_COLOURS, norm=total_scale)
@@ -93,7 +93,7 @@ def ponder_cost_overview(
     """
     rows = -(-len(images) // columns)
     columns = min(columns, len(images))
-    figure = _figure(1.9 * columns + 1.2, 4.0 * rows)
+    figure = new_figure(1.9 * columns + 1.2, 4.0 * rows)
     axes = figure.subplots(2 * rows, columns, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
@@ -102,7 +102,7 @@ def ponder_cost_overview(
     ):
         row, column = divmod(index, columns)
         above, below = axes[2 * row : 2 * row + 2, column]
-        above.imshow(_displayable(image))
+        above.imshow(displayable(image))
         above.set_title(title, fontsize=8)
         low, high = scale or (values.min(), values.max())
         shown = below.imshow(values, cmap=_COLOURS, norm=_scale(low, high))
@@ -154,7 +154,7 @@ def speed_up_against_flops(points: list[dict]) -> Figure:
       points: dicts with `what`, `flops_left` (a share) and `speed_up`; points of one
         `what` are joined. Those with no FLOPs left are not drawn.
     """
-    figure = _figure(6.0, 4.8)
+    figure = new_figure(6.0, 4.8)
     axes = figure.subplots()
     points = [point for point in points if point["flops_left"] > 0]
     shares = np.linspace(min((p["flops_left"] for p in points), default=0.1), 1, 200)
@@ -184,7 +184,7 @@ def training_curves(runs: dict[str, dict[str, list[tuple[int, float]]]]) -> Figu
         pairs of step and value.
     """
     panels = list(dict.fromkeys(n.partition(",")[0] for r in runs.values() for n in r))
-    figure = _figure(4.2 * max(len(panels), 1), 3.6)
+    figure = new_figure(4.2 * max(len(panels), 1), 3.6)
     axes = figure.subplots(1, max(len(panels), 1), squeeze=False)[0]
     for number, (run, curves) in enumerate(runs.items()):
         for name, curve in curves.items():
@@ -231,7 +231,7 @@ def saliency_maps(
     """
     # Rows as high as their images are at the common width.
     heights = [f.shape[0] / f.shape[1] for f in fixation_maps]
-    figure = _figure(9.0, sum(2.2 * height + 0.05 for height in heights) + 0.3)
+    figure = new_figure(9.0, sum(2.2 * height + 0.05 for height in heights) + 0.3)
     ratios = {"height_ratios": heights}
     axes = figure.subplots(len(images), 4, squeeze=False, gridspec_kw=ratios)
     names = ("image and fixations", "human saliency", "ponder cost", "post-processed")
@@ -250,7 +250,7 @@ def saliency_maps(
     for row, image, fixations, heat, cost, saliency, title in rows:
         height, width = fixations.shape
         extent = (0, width, height, 0)
-        row[0].imshow(_displayable(image), extent=extent)
+        row[0].imshow(displayable(image), extent=extent)
         y, x = np.nonzero(fixations > 0)
         row[0].scatter(x + 0.5, y + 0.5, s=3, c="red", linewidths=0)
         row[0].set_ylabel(title, fontsize=8)
@@ -274,7 +274,7 @@ def grid_search_surface(
       surface: [S, G], shares.
       title: of the picture.
     """
-    figure = _figure(1.8 + 0.65 * len(gammas), 1.4 + 0.4 * len(sigmas))
+    figure = new_figure(1.8 + 0.65 * len(gammas), 1.4 + 0.4 * len(sigmas))
     axes = figure.subplots()
     shown = axes.imshow(100 * surface, cmap=_COLOURS, aspect="auto")
     axes.set_xticks(range(len(gammas)), [f"{gamma:g}" for gamma in gammas])
@@ -321,12 +321,12 @@ def detections(
     if scale is None:
         scale = min(m.min() for m in maps), max(m.max() for m in maps)
     heights = [4.0 * image.shape[0] / image.shape[1] + 0.2 for image in images]
-    figure = _figure(9.0, sum(heights) + 0.8)
+    figure = new_figure(9.0, sum(heights) + 0.8)
     axes = figure.subplots(len(images), 2, squeeze=False, height_ratios=heights)
     for (left, right), image, detected, values in zip(
         axes, images, found, maps, strict=True
     ):
-        left.imshow(_displayable(image))
+        left.imshow(displayable(image))
         shown = right.imshow(values, cmap=_COLOURS, norm=_scale(*scale))
         for box, score, category in zip(
             detected["boxes"], detected["scores"], detected["classes"], strict=True
@@ -391,7 +391,7 @@ def to_array(figure: Figure) -> np.ndarray:
 
 def _curves(points, abscissa, bar=None):
     """Accuracy over something: points of one name are joined."""
-    figure = _figure(6.0, 4.2)
+    figure = new_figure(6.0, 4.2)
     axes = figure.subplots()
     curves = {}
     for point in points:
@@ -423,7 +423,8 @@ def _scale(low, high):
     return Normalize(low, high if high > low else low + 1.0)
 
 
-def _figure(width, height):
+def new_figure(width: float, height: float) -> Figure:
+    """A figure of so many inches."""
     # Not pyplot: no global state, no window system, nothing to close.
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
@@ -431,7 +432,8 @@ def _figure(width, height):
     return figure
 
 
-def _displayable(image):
+def displayable(image: np.ndarray) -> np.ndarray:
+    """An image of any range, brought to [0, 1]; [-1, 1] at least is all of that."""
     image = np.asarray(image, np.float32)
     low, high = min(image.min(), -1.0), max(image.max(), 1.0)
     return (image - low) / (high - low)

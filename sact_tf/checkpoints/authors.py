@@ -50,6 +50,11 @@ _TELLING = {
 
 def variables_by_authors_name(model) -> dict[str, tf.Variable]:
     """The variables of a `sact_tf.ResNet` by their names in published checkpoints."""
+    if model.family not in _RULES:
+        raise ValueError(
+            "The authors published checkpoints of the families "
+            f"{' and '.join(_RULES)} only. Received: a network of {model.family!r}"
+        )
     named = {}
     for path, variable in variables_by_path(model).items():
         layer, _, name = path.rpartition("/")

@@ -2,17 +2,23 @@
 
 import tensorflow as tf
 
+from sact_tf.layers.adaptive_sampling import DepthwiseSampler
 from sact_tf.layers.convolution import Convolution
 from sact_tf.layers.normalization import BatchNormalization
+from sact_tf.layers.stochastic_sampling import MaskSampler
 
 _VARIABLES = {
     Convolution: ("kernel", "bias"),
     BatchNormalization: ("gamma", "beta", "moving_mean", "moving_variance"),
+    DepthwiseSampler: ("kernel",),
+    MaskSampler: ("sharpness",),
 }
 
 
 def variables_by_path(model) -> dict[str, tf.Variable]:
-    """The variables of a `sact_tf.ResNet`, but not those of its optimizer.
+    """The variables of a `sact_tf.ResNet`, but not those that say where training is.
+
+    Those are the optimizer's, and SSIN's temperature and step.
 
     Paths are `root/conv/kernel`, `block1/unit2/conv1_norm/gamma`,
     `block1/halting2/local_conv/bias`, `head/postnorm/beta` and so on; counting starts

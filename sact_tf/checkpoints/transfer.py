@@ -12,6 +12,9 @@ import tf_keras
 
 from sact_tf.checkpoints.paths import variables_by_path
 
+#: What only networks that sample have, in paths of variables.
+_OF_SAMPLING = ("/saliency/", "/sampler", "/mask1", "/mask2")
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -45,8 +48,9 @@ def initialize_from(model, source, *, head: bool = True) -> list[str]:
     """Gives a network the weights of a trained one of the same width.
 
     Units are taken from the first of each block on, so the source may be deeper.
-    Halting scores are taken if the source has them, of the same kind; else they keep
-    their initial values. Nothing is assigned unless everything fits.
+    Halting scores are taken if the source has them, of the same kind, and so are
+    saliency, samplers and masks; else they keep their initial values. Nothing is
+    assigned unless everything fits.
 
     Args:
       model: the `sact_tf.ResNet`, or Parts of one, to initialise.
@@ -76,9 +80,9 @@ def initialize_from(model, source, *, head: bool = True) -> list[str]:
     taken, kept = {}, []
     for path, variable in variables_by_path(model).items():
         halting = "/halting" in path
-        if (halting and not same_scores) or (
-            not head and path.startswith("head/logits")
-        ):
+        fresh = path not in given and any(part in path for part in _OF_SAMPLING)
+        unwanted = not head and path.startswith("head/logits")
+        if (halting and not same_scores) or unwanted or fresh:
             kept.append(path)
         else:
             taken[path] = variable

@@ -5,7 +5,9 @@ from collections.abc import Callable
 import tensorflow as tf
 
 #: Side of the square that a family's networks are evaluated on, by default.
-SIZES = {"imagenet": 224, "cifar": 32}
+SIZES = {"imagenet": 224, "cifar": 32, "resnet_d": 224, "resnet_d_small": 64}
+#: Families for small images, which are taken whole and standardised, each by itself.
+STANDARDIZED = ("cifar", "resnet_d_small")
 CENTRAL_FRACTION = 0.875
 
 
@@ -45,6 +47,8 @@ def cifar(image: tf.Tensor, size: int) -> tf.Tensor:
 EVALUATION: dict[str, Callable[[tf.Tensor, int], tf.Tensor]] = {
     "imagenet": imagenet,
     "cifar": cifar,
+    "resnet_d": imagenet,
+    "resnet_d_small": cifar,
 }
 
 
@@ -86,13 +90,14 @@ def normalize(images: tf.Tensor, family: str) -> tf.Tensor:
 
     Args:
       images: uint8 [..., H, W, 3].
-      family: "imagenet" (scaled to [-1, 1]) or "cifar" (standardised, each by itself).
+      family: one of EVALUATION. Those for small images take them STANDARDIZED, each by
+        itself, the others scaled to [-1, 1].
 
     Returns:
       float32 of the same shape.
     """
     images = tf.cast(images, tf.float32)
-    if family == "cifar":
+    if family in STANDARDIZED:
         return tf.image.per_image_standardization(images)
     return images / 127.5 - 1.0
 

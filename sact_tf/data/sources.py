@@ -78,7 +78,7 @@ class Source:
         """Batches of images as a family's networks take them, each image once.
 
         Args:
-          family: "imagenet" or "cifar", see `preprocessing`.
+          family: of networks, see `preprocessing`.
           image_size: S, side of the images.
           batch_size: B; the last batch may be smaller.
           start: number of the first image, to go on where a run stopped.
@@ -189,7 +189,7 @@ def _digit_scenes(split, num_images):
             start=start,
             size=image_size,
         )
-        if family == "cifar":
+        if family in preprocessing.STANDARDIZED:
             dataset = dataset.map(
                 lambda images, labels: (
                     tf.image.per_image_standardization(images),

@@ -94,11 +94,11 @@ class Block(tf_keras.layers.Layer):
             the start, and their output is zero.
         """
         first, *later = self.units
-        valid, positions_before = _valid(inputs, map_sizes)
+        valid, positions_before = positions_of(inputs, map_sizes)
         features = first(inputs, training=training, valid=valid)
         if map_sizes is not None:
             map_sizes = self.map_sizes(map_sizes)
-        valid, positions = _valid(features, map_sizes)
+        valid, positions = positions_of(features, map_sizes)
         flops = first.flops_on_map(positions_before, positions)
         if self._adaptivity == "none" or not later:
             return self._plain(features, flops, later, training, valid, positions)
@@ -119,7 +119,7 @@ class Block(tf_keras.layers.Layer):
         logits = self.logits(training, valid)
         per_image = self._adaptivity == "act"
         # Live batch norms need the statistics of all positions.
-        live = any(unit.preact.is_live(training) for unit in self.units)
+        live = any(unit.is_live(training) for unit in self.units)
         packing = None if live else self._packing(features, training)
         if live or packing is _NEVER:
             dense = Dense(features, per_image, valid)
@@ -212,18 +212,37 @@ class Block(tf_keras.layers.Layer):
         ran = tf.ones(decided, tf.int32)
         if valid is not None and self._adaptivity == "sact":
             ran = tf.cast(valid, tf.int32)
-        last = tf.one_hot(count * ran - 1, count)
-        return {
-            "output": without_padding(features, valid),
-            "ponder_cost": tf.cast((count + 1) * ran, tf.float32),
-            "num_units": count * ran,
-            "halting_distribution": last,
-            "flops": flops,
-            "positions": positions,
-        }
+        features = without_padding(features, valid)
+        return record_of_all(features, count, ran, flops, positions)
 
 
-def _valid(features: tf.Tensor, map_sizes: tf.Tensor | None):
+def record_of_all(
+    output: tf.Tensor,
+    count: int,
+    ran: tf.Tensor,
+    flops: tf.Tensor,
+    positions: tf.Tensor,
+) -> dict:
+    """What a block returns whose units all ran; see Block.
+
+    Args:
+      output: [B, h, w, C].
+      count: L.
+      ran: int32, of the shape of the decisions: one, and zero where there is padding.
+      flops: int64 [B].
+      positions: int64 [B].
+    """
+    return {
+        "output": output,
+        "ponder_cost": tf.cast((count + 1) * ran, tf.float32),
+        "num_units": count * ran,
+        "halting_distribution": tf.one_hot(count * ran - 1, count),
+        "flops": flops,
+        "positions": positions,
+    }
+
+
+def positions_of(features: tf.Tensor, map_sizes: tf.Tensor | None):
     """Which positions are no padding (None: all), and their number, int64 [B]."""
     if map_sizes is None:
         images, height, width, _ = tf.unstack(tf.shape(features, out_type=tf.int64))

@@ -25,6 +25,7 @@ class Convolution(tf_keras.layers.Conv2D):
         explicit_padding: bool = False,
         use_bias: bool = False,
         initial_bias: float = 0.0,
+        initial_kernel: float | None = None,
         weight_decay: float = 0.0,
         name: str,
         dtype=None,
@@ -41,6 +42,8 @@ class Convolution(tf_keras.layers.Conv2D):
             where the stride is two.
           use_bias: whether to add a bias.
           initial_bias: its initial value.
+          initial_kernel: standard deviation of a normal distribution that the kernel
+            starts from (zero: all zeros); None for the variance-scaling initialiser.
           weight_decay: weight of the L2 penalty, halved.
           name: name of the layer.
           dtype: dtype or policy; the global policy by default.
@@ -51,7 +54,11 @@ class Convolution(tf_keras.layers.Conv2D):
             strides=stride,
             padding="valid" if explicit_padding else "same",
             use_bias=use_bias,
-            kernel_initializer=tf_keras.initializers.VarianceScaling(2.0, "fan_in"),
+            kernel_initializer=(
+                tf_keras.initializers.VarianceScaling(2.0, "fan_in")
+                if initial_kernel is None
+                else tf_keras.initializers.RandomNormal(stddev=initial_kernel)
+            ),
             bias_initializer=tf_keras.initializers.Constant(initial_bias),
             kernel_regularizer=(
                 tf_keras.regularizers.L2(weight_decay / 2) if weight_decay else None

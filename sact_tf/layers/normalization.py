@@ -102,6 +102,7 @@ class BatchNormalization(tf_keras.layers.BatchNormalization):
         momentum: float,
         epsilon: float,
         trainable: bool = True,
+        initial_scale: float = 1.0,
         name: str,
         dtype=None,
     ):
@@ -112,12 +113,14 @@ class BatchNormalization(tf_keras.layers.BatchNormalization):
           momentum: decay of the moving statistics.
           epsilon: added to the variance.
           trainable: false freezes scale, offset and statistics.
+          initial_scale: of all channels; zero for a residual that begins as nothing.
           name: name of the layer.
           dtype: dtype or policy; the global policy by default. Variables are float32.
         """
         super().__init__(
             momentum=momentum,
             epsilon=epsilon,
+            gamma_initializer=tf_keras.initializers.Constant(initial_scale),
             trainable=trainable,
             name=name,
             dtype=dtype,

@@ -84,6 +84,10 @@ class ResidualUnit(tf_keras.layers.Layer):
         kernels = [weight.shape for weight in self.weights if weight.shape.rank == 4]
         return 2 * sum(shape.num_elements() for shape in kernels)
 
+    def is_live(self, training) -> bool:
+        """Whether batch norms use the statistics of the batch."""
+        return self.preact.is_live(training)
+
     def branch(self, training=None, valid=None) -> BottleneckBranch | BasicBranch:
         """F as a pure function of the values that its variables have now.
 

@@ -162,9 +162,16 @@ class Backbone(tf_keras.Model):
         return {"flops": flops, "ponder_cost": tf.add_n(costs), "blocks": records}
 
     def penalise(self, record: dict) -> None:
-        """Adds to the losses what a call's record says that it has cost (eqn 13)."""
+        """Adds to the losses what a call's record says that it has cost.
+
+        The ponder cost (eqn 13); of SSIN the mean of its masks' probabilities.
+        """
+        cost = record["ponder_cost"]
+        if self.adaptivity == "ssin":
+            masks = tf.add_n([block["sparsity"] for block in record["blocks"]])
+            cost = masks / sum(len(block.units) for block in self.blocks)
         if self.adaptivity != "none":
-            self.add_loss(cost_record.ponder_loss(record["ponder_cost"], self.tau))
+            self.add_loss(cost_record.ponder_loss(cost, self.tau))
 
     def introspect(self, images, halting_bias=None) -> dict:
         """What images cost, and where.
@@ -240,7 +247,7 @@ class Backbone(tf_keras.Model):
 
     @property
     def adaptivity(self) -> str:
-        """One of "none", "act" and "sact"."""
+        """One of "none", "act", "sact" and "ssin"."""
         return self.config.adaptivity
 
     @property

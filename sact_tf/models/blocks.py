@@ -3,7 +3,11 @@
 import tensorflow as tf
 
 from sact_tf.layers.adaptive_blocks import Block
+from sact_tf.layers.adaptive_sampling import DEFAULT_SHARE, DEPTHWISE
 from sact_tf.layers.halting_scores import GlobalHaltingScore, SpatialHaltingScore
+from sact_tf.layers.sampled_blocks import SampledBlock, SampledUnit
+from sact_tf.layers.stochastic_blocks import StochasticBlock, StochasticUnit
+from sact_tf.layers.stochastic_sampling import Sampling
 from sact_tf.models.config import BackboneConfig
 
 _HALTING_SCORES = {"none": None, "act": GlobalHaltingScore, "sact": SpatialHaltingScore}
@@ -11,7 +15,7 @@ _HALTING_SCORES = {"none": None, "act": GlobalHaltingScore, "sact": SpatialHalti
 
 def make_block(
     config: BackboneConfig, index: int, *, stride: int | None = None, dtype=None
-) -> Block:
+) -> Block | SampledBlock | StochasticBlock:
     """Makes a block of a network, with all its variables.
 
     Args:
@@ -22,6 +26,10 @@ def make_block(
     """
     family, options = config.spec, config.layer_options(dtype)
     name, count = f"block{index + 1}", config.units[index]
+    if config.sampling is not None and index > 0:
+        return _sampled_block(config, index, stride, name, **options)
+    if config.adaptivity == "ssin":
+        return _stochastic_block(config, index, stride, name, **options)
     with tf.name_scope(name):
         units = [
             family.make_unit(config, index, unit, stride, **options)
@@ -49,3 +57,43 @@ def make_block(
         name=name,
         dtype=dtype,
     )
+
+
+def _sampled_block(config, index, stride, name, **options):
+    sizes, sampling = config.sampling_sizes, config.sampling
+    size = sizes[index - 1] if sizes else None
+    if size is None and sampling != DEPTHWISE:
+        size = DEFAULT_SHARE
+    with tf.name_scope(name):
+        units = [config.spec.make_unit(config, index, 0, stride, **options)]
+        units += [
+            SampledUnit(
+                config.channels(index),
+                config.width(index),
+                sampling=sampling,
+                size=size,
+                name=f"unit{unit + 1}",
+                **options,
+            )
+            for unit in range(1, config.units[index])
+        ]
+    return SampledBlock(units, name=name, dtype=options["dtype"])
+
+
+def _stochastic_block(config, index, stride, name, **options):
+    before, count = sum(config.units[:index]), config.units[index]
+    with tf.name_scope(name):
+        units = [
+            StochasticUnit(
+                config.channels(index - 1 if unit == 0 else index),
+                config.width(index),
+                stride=(stride or config.spec.strides[index]) if unit == 0 else 1,
+                number=before + unit,
+                sampling=Sampling.checked(config.masks),
+                execution=config.execution,
+                name=f"unit{unit + 1}",
+                **options,
+            )
+            for unit in range(count)
+        ]
+    return StochasticBlock(units, name=name, dtype=options["dtype"])

@@ -4,15 +4,23 @@ import dataclasses
 import math
 import numbers
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sact_tf.geometry import calibration
 from sact_tf.geometry.calibration import Calibration
+from sact_tf.layers import adaptive_sampling
 from sact_tf.layers.adaptive_blocks import EXECUTIONS
-from sact_tf.models import cifar, imagenet
+from sact_tf.layers.sampled_blocks import resolve_sizes
+from sact_tf.layers.stochastic_sampling import Sampling
+from sact_tf.models import cifar, imagenet, resnet_d
 from sact_tf.models.family import Family
 
-FAMILIES = {"imagenet": imagenet.FAMILY, "cifar": cifar.FAMILY}
+FAMILIES = {
+    "imagenet": imagenet.FAMILY,
+    "cifar": cifar.FAMILY,
+    "resnet_d": resnet_d.FAMILY,
+    "resnet_d_small": resnet_d.SMALL_FAMILY,
+}
 
 #: Metadata of a field that files of earlier versions do not have.
 ADDED_LATER = {"added_later": True}
@@ -41,9 +49,14 @@ class BackboneConfig:
     weight_decay: float | None = None
     freeze_batch_norm: bool = False
     batch_norm_momentum: float | None = None
-    calibration: Calibration | Mapping | None = dataclasses.field(
+    calibration: Calibration | Mapping | None = field(
         default=None, metadata=ADDED_LATER
     )
+    sampling: str | None = field(default=None, metadata=ADDED_LATER)
+    sampling_sizes: float | Sequence[int | float] | None = field(
+        default=None, metadata=ADDED_LATER
+    )
+    masks: Mapping | None = field(default=None, metadata=ADDED_LATER)
 
     def __post_init__(self):
         """Checks the fields, and brings them into one form."""
@@ -73,6 +86,8 @@ class BackboneConfig:
                 f" has. Received: tile_size={self.tile_size}, "
                 f"adaptivity={self.adaptivity!r}"
             )
+        self._check_sampling()
+        self._check_masks()
         self._set("tau", float(self.tau))
         self._set("epsilon", float(self.epsilon))
         self._set("freeze_batch_norm", bool(self.freeze_batch_norm))
@@ -110,22 +125,51 @@ class BackboneConfig:
     def arguments(self, kind: type | None = None) -> dict:
         """The fields, or those of a base class, as plain values, for `get_config`."""
         values = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(kind or self)
-            if not field.metadata.get("added_later")
-            or getattr(self, field.name) != field.default
+            each.name: getattr(self, each.name)
+            for each in dataclasses.fields(kind or self)
+            if not each.metadata.get("added_later")
+            or getattr(self, each.name) != each.default
         }
         if "calibration" in values:
             values["calibration"] = calibration.as_dict(values["calibration"])
-        return {**values, "units": list(self.units)}
+        lists = ("units", "sampling_sizes")
+        return {k: list(v) if k in lists else v for k, v in values.items()}
 
     @classmethod
     def split(cls, arguments: dict) -> tuple["BackboneConfig", dict]:
         """A config from those of the arguments that are fields, and the others."""
-        names = {field.name for field in dataclasses.fields(cls)}
+        names = {each.name for each in dataclasses.fields(cls)}
         own = {name: value for name, value in arguments.items() if name in names}
         others = {key: arguments[key] for key in arguments if key not in names}
         return cls(**own), others
+
+    def _check_sampling(self):
+        if self.sampling is not None:
+            self._one_of("sampling", adaptive_sampling.NAMES)
+            if self.adaptivity != "none" or not self.spec.can_be_sampled:
+                raise ValueError(
+                    "sampling is for the families resnet_d and resnet_d_small with "
+                    f"adaptivity='none'. Received: sampling={self.sampling!r}, "
+                    f"family={self.family!r}, adaptivity={self.adaptivity!r}"
+                )
+        sizes = resolve_sizes(
+            self.sampling, self.sampling_sizes, len(self.spec.strides)
+        )
+        self._set("sampling_sizes", sizes)
+
+    def _check_masks(self):
+        if self.masks is not None:
+            if self.adaptivity != "ssin":
+                raise ValueError(
+                    "masks are drawn with adaptivity='ssin' only. Received: "
+                    f"masks={self.masks!r}, adaptivity={self.adaptivity!r}"
+                )
+            self._set("masks", Sampling.checked(self.masks)._asdict())
+        if self.adaptivity == "ssin" and self.execution == "tiles":
+            raise ValueError(
+                "Networks with adaptivity='ssin' have the executions 'auto', 'dense' "
+                "and 'positions'. Received: execution='tiles'"
+            )
 
     def _set(self, name, value):
         object.__setattr__(self, name, value)

@@ -39,6 +39,7 @@ class Family:
       head_norm: whether the head has a batch norm and an activation: yes, unless units
         activate behind their sums.
       adaptivities: the kinds of adaptivity that its units can have.
+      can_be_sampled: whether its units can compute on sampled maps (SSBNet).
 
     Families whose layers take other arguments than these say so in `make_root`,
     `make_unit` and `make_head`.
@@ -59,6 +60,7 @@ class Family:
     first_unit: Mapping[str, object]
     head_norm: bool = True
     adaptivities: tuple[str, ...] = ("none", "act", "sact")
+    can_be_sampled: bool = False
 
     def make_root(self, config: BackboneConfig, **options) -> tf_keras.layers.Layer:
         """What comes before the blocks.

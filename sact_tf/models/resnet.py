@@ -57,22 +57,30 @@ class ResNet(CostLogging, Backbone):
         freeze_batch_norm: bool = False,
         batch_norm_momentum: float | None = None,
         calibration: Calibration | Mapping | None = None,
+        sampling: str | None = None,
+        sampling_sizes: float | Sequence[int | float] | None = None,
+        masks: Mapping | None = None,
         name: str | None = None,
         dtype=None,
     ):
         """Creates the network and its variables.
 
         Args:
-          family: "imagenet" (bottleneck units, four blocks, stride 32) or "cifar"
-            (basic units, three blocks, stride 4).
+          family: "imagenet" (bottleneck units, four blocks, stride 32), "cifar" (basic
+            units, three blocks, stride 4), "resnet_d" (post-activation bottleneck
+            units, four blocks, stride 32) or "resnet_d_small" (the same, narrower, with
+            stride 16).
           units: residual units of each block, or a depth by name: 50, 101, 152 or 200
-            (imagenet), 20, 32, 44, 56 or 110 (cifar).
-          adaptivity: "none" (plain network), "act" (one halting decision per image) or
-            "sact" (one per position).
+            (imagenet, resnet_d), 20, 32, 44, 56 or 110 (cifar), 14, 26, 38 or 50
+            (resnet_d_small).
+          adaptivity: "none" (plain network), "act" (one halting decision per image),
+            "sact" (one per position), or, for the resnet_d families, "ssin" (masks that
+            are drawn, and interpolation; docs/sampling.md).
           num_classes: number of logits.
           base_channels: width of the first block's 3x3 convolutions, doubled from block
-            to block; 64 (imagenet) or 16 (cifar) by default.
-          tau: weight of the ponder cost in the loss, per unit and image (eqn 13).
+            to block; 64 (imagenet, resnet_d) or 16 by default.
+          tau: weight of the ponder cost in the loss, per unit and image (eqn 13); of
+            SSIN its lambda, the weight of the mean sampled share.
           epsilon: a position halts when its cumulative score is >= 1 - epsilon (eqn 7).
           execution: "dense" computes every position and masks; "positions" only the
             active ones; "tiles" only tiles with an active position, of side tile_size,
@@ -80,17 +88,28 @@ class ResNet(CostLogging, Backbone):
             docs/sparse.md). The numbers are the same. Training with live batch norm,
             whose statistics cover all positions, is always dense.
           tile_size: k > 1 shares halting scores within k x k tiles (SACT).
-          root_channels: channels of the root convolution; by default 64 (imagenet), or
-            the base channels (cifar).
+          root_channels: channels of the root; by default 64 (imagenet, resnet_d), 32
+            (resnet_d_small), or the base channels (cifar).
           weight_decay: weight of the L2 penalty weight_decay / 2 * sum(kernel ** 2);
-            1e-4 (imagenet) or 2e-4 (cifar) by default.
+            2e-4 (cifar) or 1e-4 by default.
           freeze_batch_norm: keep all batch norms as they are: moving statistics in
             training, too, and no gradients for scales and offsets.
           batch_norm_momentum: decay of the moving statistics; 0.997 (imagenet) or 0.9
-            (cifar) by default. Less suits trainings of a few hundred steps.
+            by default. Less suits trainings of a few hundred steps.
           calibration: when "auto" packs, as `python -m tools.benchmark calibrate`
             measures it; by default what was measured on this machine, if anything was,
             which is then kept with the network. Changes times, no numbers.
+          sampling: SSBNet: "adaptive", "uniform", "bilinear", "depthwise", or one of
+            the alternatives "quantiles" and "attraction" to the first. Units compute on
+            a smaller map, sampled from their input (docs/sampling.md), all but the
+            first unit of each block and the first block. For the resnet_d families
+            without halting. None: no sampling.
+          sampling_sizes: for each block but the first, samples of each side: integers,
+            as (16, 8, 4), or shares of the map's sides, which scale with the image; one
+            number for all blocks; 4/7 by default.
+          masks: options of SSIN by name: grid (11), window (7), temperature (0.03, at
+            inference) and seed (0; None for masks without noise); see
+            sact_tf.layers.stochastic_sampling.Sampling.
           name: name of the model.
           dtype: dtype or mixed precision policy; the global policy by default.
 
@@ -112,6 +131,9 @@ class ResNet(CostLogging, Backbone):
             freeze_batch_norm=freeze_batch_norm,
             batch_norm_momentum=batch_norm_momentum,
             calibration=calibration,
+            sampling=sampling,
+            sampling_sizes=sampling_sizes,
+            masks=masks,
         )
         super().__init__(config, name=name, dtype=dtype)  # root_layer and blocks.
         options = config.layer_options(self.dtype_policy)

@@ -112,7 +112,7 @@ class Classifier(servable.ImageServable):
         return seen, self._region(image)
 
     def _region(self, image):
-        if not self._crop or self._family == "cifar":
+        if not self._crop or self._family in preprocessing.STANDARDIZED:
             return tf.constant(_EVERYTHING)
         # Row and column numbers, cropped as the image is.
         height, width = tf.shape(image)[0], tf.shape(image)[1]

@@ -67,3 +67,35 @@ def test_misfits_are_refused_and_nothing_changes(source, message):
 def test_other_classes_without_the_head():
     kept = initialize_from(network("none"), network("none", num_classes=7), head=False)
     assert kept == ["head/logits/kernel", "head/logits/bias"]
+
+
+@pytest.mark.parametrize(
+    "options, fresh",
+    [
+        ({"sampling": "adaptive"}, "/saliency/kernel"),
+        ({"sampling": "depthwise"}, "/sampler"),
+        ({"adaptivity": "ssin"}, "/mask"),
+    ],
+)
+def test_networks_that_sample_start_from_plain_ones(options, fresh):
+    def small(adaptivity="none", **options):
+        return sact_tf.ResNet(
+            "resnet_d_small", (1, 2, 1, 1), adaptivity, base_channels=2, **options
+        )
+
+    plain, target, other = small(), small(**options), small(**options)
+    paths = variables_by_path(target)
+    # Each has a path of its own, but for what says where training is.
+    own = [
+        w for w in target.weights if w.name.split("/")[-1][:4] not in ("temp", "step")
+    ]
+    costs = [w for metric in target._cost_metrics for w in metric.weights]
+    assert len(paths) == len({id(w) for w in own} - {id(w) for w in costs})
+    kept = initialize_from(target, plain)
+    assert kept and all(fresh in path for path in kept)
+    np.testing.assert_array_equal(
+        target.blocks[1].units[1].conv2.kernel, plain.blocks[1].units[1].conv2.kernel
+    )
+    assert initialize_from(other, target) == []
+    for path, variable in variables_by_path(other).items():
+        np.testing.assert_array_equal(variable, paths[path])

@@ -8,6 +8,7 @@ from sact_tf.geometry import Dense, winograd
 from sact_tf.layers.convolution import Convolution
 from sact_tf.layers.halting_scores import GlobalHaltingScore, SpatialHaltingScore
 from sact_tf.layers.normalization import BatchNormalization
+from sact_tf.layers.post_activation_units import PostActivationUnit
 from sact_tf.layers.residual_units import BasicUnit, BottleneckUnit
 
 NORM = {"momentum": 0.9, "epsilon": 1e-3}
@@ -24,6 +25,10 @@ LAYERS = {
         8, 2, stride=2, batch_norm=NORM, name="unit", **k
     ),
     "basic": lambda **k: BasicUnit(8, 8, batch_norm=NORM, name="unit", **k),
+    "post": lambda **k: PostActivationUnit(8, 2, batch_norm=NORM, name="unit", **k),
+    "post2": lambda **k: PostActivationUnit(
+        8, 3, stride=2, batch_norm=NORM, name="unit", **k
+    ),
     "basic2": lambda **k: BasicUnit(8, 12, stride=2, batch_norm=NORM, name="unit", **k),
 }
 
@@ -148,7 +153,7 @@ def test_unit_on_a_geometry_is_the_unit_on_a_map(unit):
 @pytest.mark.parametrize("height, width", [(8, 8), (9, 6), (7, 7), (1, 1)])
 def test_strided_units_round_up(height, width):
     maps = np.zeros([1, height, width, 8], np.float32)
-    for name in ("bottleneck2", "basic2"):
+    for name in ("bottleneck2", "basic2", "post2"):
         shape = LAYERS[name]()(maps).shape
         assert shape[1:3] == (-(-height // 2), -(-width // 2))
 
