@@ -17,6 +17,10 @@ from sact_tf.layers.stochastic_sampling import Mask, MaskSampler, Sampling, blen
 #: Weights of the two masks' mean probabilities in the loss: about the shares of FLOPs
 #: that they decide on.
 MASK_WEIGHTS = (0.25, 0.75)
+#: Width from which on the last convolution is computed at sampled positions only.
+LEAST_WIDTH = 256
+#: Width from which on rows may be faster than masks.
+LEAST_WIDTH_OF_ROWS = 128
 #: Share of the work that must be left out for rows to be faster than masks.
 PAYS_BELOW = 0.75
 
@@ -183,7 +187,9 @@ class StochasticUnit(PostActivationUnit):
         return total
 
     def _is_slow(self):
-        return self._execution == "auto" and gpu_is_visible()
+        """Whether rows are never faster: few channels are quickly computed."""
+        few = self.conv2.filters < LEAST_WIDTH_OF_ROWS
+        return self._execution == "auto" and (few or gpu_is_visible())
 
     def _masked(self, x, branch, masks, valid):
         """F of the whole map; what is not sampled is thrown away."""
@@ -197,8 +203,10 @@ class StochasticUnit(PostActivationUnit):
     def _packed(self, x, branch, masks, valid):
         """F from sampled positions.
 
-        The last convolution runs before its input is interpolated. Both are linear, and
-        so is its batch norm, but for the offset, which is added behind them.
+        Where channels are many the last convolution runs before its input is
+        interpolated. Both are linear, and so is its batch norm, but for the offset,
+        which is added behind them. Where they are few, four times as many to
+        interpolate would cost more than the convolution.
         """
         rows = Sampled.of(masks[0].kept)
         x = rows.rows(x)
@@ -208,6 +216,10 @@ class StochasticUnit(PostActivationUnit):
         rows = Sampled.of(masks[1].kept)
         x = rows.convolve(x, self.conv2.values(), self.stride)
         x = tf.nn.relu(branch.conv2_norm(x))
+        if self.conv2.filters < LEAST_WIDTH:
+            x = rows.on_map(_weighted(x, rows, masks[1]))
+            x = blend(x, masks[1].values, self.mask2.kernel)
+            return branch.conv3_norm(branch.conv3(x))
         norm: FixedNorm = branch.conv3_norm
         scale, offset = (tf.cast(v, x.dtype) for v in norm.folded())
         x = branch.conv3(x) * scale

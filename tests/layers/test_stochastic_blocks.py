@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 
 from sact_tf.geometry.sampled import Sampled
+from sact_tf.layers import stochastic_blocks
 from sact_tf.layers.convolution import Convolution
 from sact_tf.layers.stochastic_blocks import (
     Drawing,
@@ -71,8 +72,12 @@ def test_no_position_at_all():
 
 
 @pytest.mark.parametrize("stride, width", [(1, 2), (2, 2), (1, 3), (2, 3)])
-@pytest.mark.parametrize("sharpness", [0.7, 3.0])
-def test_sparse_inference_is_the_masked_one(stride, width, sharpness):
+@pytest.mark.parametrize("sharpness, least", [(0.7, 1), (3.0, 1), (3.0, 256)])
+def test_sparse_inference_is_the_masked_one(
+    stride, width, sharpness, least, monkeypatch
+):
+    monkeypatch.setattr(stochastic_blocks, "LEAST_WIDTH", least)
+    monkeypatch.setattr(stochastic_blocks, "LEAST_WIDTH_OF_ROWS", 1)
     # Sharp kernels leave positions to which no sample reaches: offsets count.
     outputs = []
     for execution in ("dense", "positions", "auto"):
