@@ -1,3 +1,4 @@
+import functools
 import json
 import pathlib
 
@@ -7,6 +8,7 @@ import tensorflow as tf
 from PIL import Image
 
 import sact_tf
+from sact_tf.checkpoints import files
 from sact_tf.data import digit_scenes
 from sact_tf.evaluation import report
 from tests import golden
@@ -16,6 +18,15 @@ from tests.tools.calling import call
 from tools import evaluate, matched_baseline
 
 UNITS = (2, 3, 1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded_once():
+    """Networks are loaded, and traced, once for all tests."""
+    load = functools.cache(files.load)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "load", lambda path: load(str(path)))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +45,7 @@ def evaluates(monkeypatch, capsys):
 
 
 def expected_row(path, size, num_images):
-    model = sact_tf.checkpoints.files.load(path)
+    model = files.load(path)
     scenes = digit_scenes.scenes(
         tf.range(num_images, dtype=tf.int64), "validation", size=size
     )
