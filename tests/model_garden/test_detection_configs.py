@@ -24,8 +24,8 @@ def test_can_be_read(path):
         assert params.task.train_data.shorter_side == 600
     else:
         assert list(params.task.reference_units) == list(backbone.units[:3])
-        built = detectors.build(params.task.model)
-        assert len(built.detector.extractor.blocks) == 3
+        detector = detectors.build(params.task.model)
+        assert len(detector.extractor.blocks) == 3
 
 
 def test_rows_of_table_1():
