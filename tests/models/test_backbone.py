@@ -118,7 +118,9 @@ def test_live_batch_norm_of_images_of_several_sizes(adaptivity):
 
 def test_the_root_leaves_zeros_beyond_an_image():
     # And no huge numbers, whose products with a gradient of zero are not zero.
-    features = tiny("none").root_layer(images(2, 64, 64), tf.constant(2 * [(33, 20)]))
+    features = tiny("none").root_layer(
+        images(2, 64, 64), image_shapes=tf.constant(2 * [(33, 20)])
+    )
     assert not features[:, 9:].numpy().any() and not features[:, :, 5:].numpy().any()
     assert features[:, :9, :5].numpy().all()
 

@@ -123,7 +123,7 @@ def test_a_unit_is_in_the_graph_once(adaptivity, execution):
 
 def test_auto_is_dense_on_a_gpu(monkeypatch):
     """Until a calibration says that rows pay there."""
-    model = tiny(execution="auto", base_channels=64)
+    model = tiny(execution="auto", base_channels=64, units=(4, 1, 1, 1))
 
     def operations():
         call = tf.function(functools.partial(model, training=False), autograph=False)
