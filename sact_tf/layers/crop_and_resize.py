@@ -51,7 +51,9 @@ def crop_and_resize(
     if map_sizes is None:
         map_sizes = tf.broadcast_to(whole, [batch, 2])
     last = tf.cast(tf.tile(map_sizes, [1, 2]) - 1, tf.float32)[:, tf.newaxis]
-    cells = tf.clip_by_value(boxes / stride - 0.5, 0.0, last)
+    # A little inside: the operation takes what rounding puts beyond the last cell, by
+    # six operations at most, for zero.
+    cells = tf.clip_by_value(boxes / stride - 0.5, 0.0, last * (1 - 2.0**-21))
     # The operation counts from 0 to 1 between the first and the last cell.
     cells /= tf.cast(tf.tile(tf.maximum(whole - 1, 1), [2]), tf.float32)
     cells = tf.reshape(cells, [-1, 4])

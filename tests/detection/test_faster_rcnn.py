@@ -111,10 +111,9 @@ def test_a_batch_gives_what_single_images_give(adaptivity, shapes):
             np.testing.assert_allclose(
                 together["record"][key][index], alone["record"][key][0], rtol=1e-5
             )
-        # In any order, but for a tenth: equal scores change places, also at the cut.
-        apart = tf.abs(together["boxes"][index][:, None] - alone["boxes"][0]).numpy()
-        for axis in (0, 1):
-            assert np.quantile(apart.max(axis=2).min(axis=axis), 0.8) < 1e-2
+        np.testing.assert_allclose(
+            together["boxes"][index], alone["boxes"][0], atol=1e-2
+        )
         np.testing.assert_allclose(
             together["scores"][index], alone["scores"][0], atol=1e-4
         )

@@ -55,6 +55,23 @@ def test_equals_a_loop_over_boxes(crops_at_once):
             np.testing.assert_allclose(crops[b, n], expected, atol=1e-5)
 
 
+def test_rounding_leaves_nothing_out_at_the_edges():
+    """Regions that end where the image does have no lines of zeros there."""
+    rng = np.random.default_rng(0)
+    for height, width in ((4, 5), (38, 53), (64, 7)):
+        start = rng.uniform(-20, 15 * min(height, width), size=[1, 500, 2])
+        end = np.broadcast_to([16.0 * height, 16.0 * width], start.shape)
+        boxes = np.concatenate([start, end], axis=2).astype(np.float32)
+        crops = crop_and_resize(
+            tf.ones([1, height, width, 1]),
+            tf.constant(boxes),
+            stride=STRIDE,
+            crop_size=14,
+            pool_size=14,
+        )
+        np.testing.assert_allclose(crops, np.ones_like(crops), atol=1e-6)
+
+
 def test_padding_of_the_map_does_not_matter():
     features = np.random.default_rng(0).normal(size=[1, 5, 6, 2]).astype(np.float32)
     boxes = tf.constant(BOXES[:1])
