@@ -15,6 +15,7 @@ import io
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -42,7 +43,9 @@ def main() -> None:
     parser.add_argument(
         "--kinds", nargs="+", help="only these (all), as shown above for each"
     )
-    parser.add_argument("--units", help="units of each block, with commas (ResNet-101)")
+    parser.add_argument(
+        "--units", default="3,4,23,3", help="of each block, with commas (ResNet-101)"
+    )
     parser.add_argument("--base_channels", type=int, help="width (64)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     flags = parser.parse_args()
@@ -52,6 +55,11 @@ def main() -> None:
             f"--kinds of {flags.what} are {', '.join(KINDS[flags.what])}. Received: "
             f"{', '.join(sorted(unknown))}"
         )
+    if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*){3}", flags.units):
+        raise ValueError(
+            f"--units must be four numbers, as 3,4,23,3. Received: {flags.units}"
+        )
+    # In a process of its own.
     if os.environ.get(_ONE):
         print(json.dumps(_measure(flags, kinds[0])))
         return
@@ -111,9 +119,8 @@ class _Laps:
 
 def _options(flags, kind):
     """What a network of this kind is made of."""
-    units = tuple(map(int, flags.units.split(","))) if flags.units else (3, 4, 23, 3)
     return {
-        "units": units,
+        "units": [int(count) for count in flags.units.split(",")],
         "base_channels": flags.base_channels,
         "adaptivity": _ADAPTIVITY[kind],
         "execution": "dense" if kind == "dense" else "auto",
@@ -159,9 +166,7 @@ def _detector(flags, kind, laps, folder):
     from sact_tf.serving import detection, export
 
     config = exp_factory.get_exp_config("sact_fasterrcnn_coco")
-    options = _options(flags, kind)
-    options = {**options, "units": list(options["units"])}
-    backbone = {"type": "sact_resnet", "sact_resnet": options}
+    backbone = {"type": "sact_resnet", "sact_resnet": _options(flags, kind)}
     config.override({"task": {"model": {"backbone": backbone}}})
     task = task_factory.get_task(config.task)
     model = laps("build", task.build_model)

@@ -9,7 +9,7 @@ from sact_tf.geometry.filters import Filter
 from sact_tf.geometry.maps import without_padding
 from sact_tf.layers.convolution import Convolution
 from sact_tf.layers.normalization import BatchNormalization, FixedNorm, LiveNorm
-from sact_tf.layers.residual_units import ResidualUnit
+from sact_tf.layers.residual_units import Bottleneck
 
 
 class PostActivationBranch(NamedTuple):
@@ -40,7 +40,7 @@ class PostActivationBranch(NamedTuple):
         return self.conv3_norm(self.conv3(x))
 
 
-class PostActivationUnit(ResidualUnit):
+class PostActivationUnit(Bottleneck):
     """ResNet-D's unit: relu(shortcut(x) + f(x)), where f is 1x1, 3x3, 1x1.
 
     Every convolution has a batch norm and no bias. The stride sits in the 3x3
@@ -49,8 +49,6 @@ class PostActivationUnit(ResidualUnit):
     and a batch norm; else the input itself. The last batch norm of f begins with a
     scale of zero: then the unit is its shortcut when training begins.
     """
-
-    radius = 1
 
     def __init__(
         self,
@@ -106,11 +104,6 @@ class PostActivationUnit(ResidualUnit):
             )
         self.built = True
 
-    @property
-    def stride(self):
-        """See ResidualUnit."""
-        return self.conv2.strides[0]
-
     def is_live(self, training):
         """See ResidualUnit."""
         return self.conv1_norm.is_live(training)
@@ -152,19 +145,6 @@ class PostActivationUnit(ResidualUnit):
         """Sets the last scale and offset of f to zero, so that f(x) = 0."""
         for values in (self.conv3_norm.gamma, self.conv3_norm.beta):
             values.assign(tf.zeros_like(values))
-
-    def flops(self, outer, inner):
-        """See ResidualUnit."""
-        return (
-            self.conv1.flops(outer) + self.conv2.flops(inner) + self.conv3.flops(inner)
-        )
-
-    def flops_on_map(self, inputs, outputs):
-        """See ResidualUnit."""
-        total = self.flops(inputs, outputs)
-        if self.shortcut is not None:
-            total += self.shortcut.flops(outputs)
-        return total
 
 
 def _pooled(maps, stride, valid):

@@ -140,14 +140,40 @@ class ResidualUnit(tf_keras.layers.Layer):
         raise NotImplementedError
 
 
-class BottleneckUnit(ResidualUnit):
+class Bottleneck(ResidualUnit):
+    """What units of three convolutions share: conv1 (1x1), conv2 (3x3), conv3 (1x1).
+
+    The stride sits in the 3x3 convolution; a shortcut, where there is one, has a
+    convolution.
+    """
+
+    radius = 1
+
+    @property
+    def stride(self):
+        """See ResidualUnit."""
+        return self.conv2.strides[0]
+
+    def flops(self, outer, inner):
+        """See ResidualUnit."""
+        return (
+            self.conv1.flops(outer) + self.conv2.flops(inner) + self.conv3.flops(inner)
+        )
+
+    def flops_on_map(self, inputs, outputs):
+        """See ResidualUnit."""
+        total = self.flops(inputs, outputs)
+        if self.shortcut is not None:
+            total += self.shortcut.flops(outputs)
+        return total
+
+
+class BottleneckUnit(Bottleneck):
     """The ImageNet network's pre-activation unit: 1x1, 3x3, 1x1.
 
     The stride sits in the 3x3 convolution. The shortcut is the input itself if the
     number of channels does not change, else a 1x1 convolution of the pre-activation.
     """
-
-    radius = 1
 
     def __init__(
         self,
@@ -207,11 +233,6 @@ class BottleneckUnit(ResidualUnit):
         self.built = True
 
     @property
-    def stride(self):
-        """See ResidualUnit."""
-        return self.conv2.strides[0]
-
-    @property
     def _last_convolution(self):
         return self.conv3
 
@@ -229,19 +250,6 @@ class BottleneckUnit(ResidualUnit):
 
     def _shortcut(self, inputs, preactivated):
         return inputs if self.shortcut is None else self.shortcut(preactivated)
-
-    def flops(self, outer, inner):
-        """See ResidualUnit."""
-        return (
-            self.conv1.flops(outer) + self.conv2.flops(inner) + self.conv3.flops(inner)
-        )
-
-    def flops_on_map(self, inputs, outputs):
-        """See ResidualUnit."""
-        total = self.flops(inputs, outputs)
-        if self.shortcut is not None:
-            total += self.shortcut.flops(outputs)
-        return total
 
 
 class BasicUnit(ResidualUnit):

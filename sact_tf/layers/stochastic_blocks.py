@@ -247,7 +247,7 @@ class StochasticBlock(tf_keras.layers.Layer):
 
     Attributes:
       temperature: float32 scalar variable, of the masks in training; it is lowered by
-        whoever trains (see stochastic_sampling.TemperatureSchedule).
+        whoever trains (see sact_tf.annealing.TemperatureSchedule).
     """
 
     def __init__(self, units: list, *, name: str, dtype=None):

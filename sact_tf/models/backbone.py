@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+from collections.abc import Mapping
 
 import tensorflow as tf
 import tf_keras
@@ -298,17 +299,6 @@ class Backbone(tf_keras.Model):
             "dtype": self.dtype_policy.name,
         }
 
-    def record_beside(self, saved_model: str | os.PathLike) -> None:
-        """Writes `get_config` as JSON beside a SavedModel's graph.
-
-        It lies in assets.extra, which servers leave alone, and says what the graph was
-        made of: the execution and its calibration, for instance.
-        """
-        file = pathlib.Path(saved_model) / NETWORK
-        file.parent.mkdir(exist_ok=True)
-        text = json.dumps(self.get_config(), indent=1) + "\n"
-        file.write_text(text, encoding="utf-8")
-
     @classmethod
     def from_config(cls, config):
         """A network with fresh weights from what `get_config` gave."""
@@ -318,6 +308,22 @@ class Backbone(tf_keras.Model):
     def build(self, input_shape):
         """Nothing is left to build: all variables are made with the layers."""
         self._build_input_shape = input_shape
+
+
+def record_beside(saved_model: str | os.PathLike, arguments: Mapping) -> None:
+    """Writes a model's arguments as JSON beside a SavedModel's graph.
+
+    They lie in assets.extra, which servers leave alone, and say what the graph was made
+    of: the execution and its calibration, for instance.
+
+    Args:
+      saved_model: its folder.
+      arguments: what `get_config` of the model gives.
+    """
+    file = pathlib.Path(saved_model) / NETWORK
+    file.parent.mkdir(exist_ok=True)
+    text = json.dumps(dict(arguments), indent=1) + "\n"
+    file.write_text(text, encoding="utf-8")
 
 
 def _checked(halting_bias, images):

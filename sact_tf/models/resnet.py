@@ -11,7 +11,7 @@ import tf_keras
 from sact_tf.geometry.calibration import Calibration
 from sact_tf.geometry.control_flow import portable
 from sact_tf.models import images as image_checks
-from sact_tf.models.backbone import Backbone
+from sact_tf.models.backbone import Backbone, record_beside
 from sact_tf.models.config import ResNetConfig
 from sact_tf.models.cost_logging import CostLogging
 
@@ -202,7 +202,7 @@ class ResNet(CostLogging, Backbone):
         # tf_keras prints every variable.
         with portable(), contextlib.redirect_stdout(io.StringIO()):
             super().export(filepath)
-        self.record_beside(filepath)
+        record_beside(filepath, self.get_config())
 
     def get_config(self):
         """The constructor's arguments."""

@@ -28,6 +28,7 @@ from tensorflow_serving.config import model_server_config_pb2
 from sact_tf import text_files
 from sact_tf.checkpoints import patterns
 from sact_tf.geometry.control_flow import portable
+from sact_tf.models.backbone import record_beside
 from sact_tf.serving import checks, warmup
 
 DOCUMENTATION = "assets.extra/signatures.md"
@@ -48,14 +49,13 @@ class Servable(Protocol):
         server that batches requires that of all of them).
       documentation: what inputs and outputs mean, by name.
       limits: what requests are refused.
+      arguments: of the network that it was made of, as plain values.
     """
 
     signatures: Mapping[str, tf.types.experimental.PolymorphicFunction]
     documentation: Mapping[str, str]
     limits: checks.Limits
-
-    def record_beside(self, saved_model: str | os.PathLike) -> None:
-        """Writes beside a SavedModel what network it was made of."""
+    arguments: Mapping
 
     def warmup_requests(self) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
         """Pairs of signature and inputs that exercise all of the graph."""
@@ -128,7 +128,7 @@ def write(
         ops = graph_ops(written)
         refuse_foreign_ops(ops)
         count = warmup.write(written, name, servable.warmup_requests())
-        servable.record_beside(written)
+        record_beside(written, servable.arguments)
         (written / DOCUMENTATION).write_text(
             _documentation(written, name, servable.documentation), encoding="utf-8"
         )

@@ -1,6 +1,7 @@
 """Networks for images as they are served: what all of them have in common."""
 
 import abc
+import json
 import pathlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -65,8 +66,8 @@ class ImageServable(tf.Module, abc.ABC):
         # Only the variables are kept: a tf_keras model would be saved with dozens of
         # functions that nobody asked for.
         self._variables = network.variables
-        extractor = getattr(network, "extractor", network)
-        self.record_beside = extractor.record_beside
+        # As text: a tf.Module would take the lists in it for parts of its own.
+        self._arguments = json.dumps(network.get_config())
         # A file, so that the export has the label map as an asset; copied from here.
         self._folder = tempfile.TemporaryDirectory()
         labels_file = pathlib.Path(self._folder.name) / "labels.txt"
@@ -85,6 +86,11 @@ class ImageServable(tf.Module, abc.ABC):
         self.serving_default = self._signature("encoded", answer, explain=False)
         self.tensors = self._signature("decoded", answer, explain=False)
         self.explain = self._signature("encoded", answer, explain=True)
+
+    @property
+    def arguments(self) -> dict:
+        """Of the network, as its `get_config` gave them."""
+        return json.loads(self._arguments)
 
     @property
     def signatures(self) -> dict:

@@ -7,6 +7,7 @@ import sact_tf
 from sact_tf.geometry import calibration
 from sact_tf.geometry.calibration import Calibration
 from sact_tf.layers import adaptive_blocks
+from sact_tf.models.backbone import record_beside
 from sact_tf.models.blocks import make_block
 from sact_tf.models.config import BackboneConfig
 
@@ -112,7 +113,7 @@ def test_a_network_keeps_what_it_was_built_with(caplog):
 
 def test_it_is_recorded_beside_an_export(tmp_path):
     network = tiny_network(calibration=Calibration({64: 0.5}))
-    network.record_beside(tmp_path)
+    record_beside(tmp_path, network.get_config())
     record = json.loads((tmp_path / "assets.extra/network.json").read_text())
     assert record["calibration"]["thresholds"] == {"64": 0.5}
     assert sact_tf.ResNet.from_config(record).get_config() == record

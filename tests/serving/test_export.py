@@ -152,6 +152,7 @@ def small():
     class Small(tf.Module):
         documentation = {"images": "in", "out": "out"}  # noqa: RUF012
         limits = checks.Limits()
+        arguments = {"family": "small"}  # noqa: RUF012
         broken = False
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "images")])
@@ -163,9 +164,6 @@ def small():
         @property
         def signatures(self):
             return {"serving_default": self.run}
-
-        def record_beside(self, saved_model):
-            del saved_model
 
         def warmup_requests(self):
             yield "serving_default", {"images": np.zeros([1], np.float32)}

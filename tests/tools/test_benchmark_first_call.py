@@ -1,5 +1,7 @@
 import json
 
+import pytest
+
 from tests.tools.calling import call
 from tools import benchmark_first_call
 
@@ -15,9 +17,14 @@ def test_a_small_network(monkeypatch, capsys):
     assert 0 < laps["saved_model.pb, MB"] < 5
 
 
-def test_unknown_kinds(monkeypatch, capsys):
-    code, _, error = call(
-        monkeypatch, capsys, benchmark_first_call, "detector", "--kinds", "peer"
-    )
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--kinds", "peer"], "--kinds of detector are plain, dense, auto. Received: "),
+        (["--units", "3,x,2,2"], "--units must be four numbers, as 3,4,23,3. Received"),
+    ],
+)
+def test_bad_input(monkeypatch, capsys, flags, message):
+    code, _, error = call(monkeypatch, capsys, benchmark_first_call, "detector", *flags)
     assert code == 2
-    assert "--kinds of detector are plain, dense, auto. Received: peer" in error
+    assert message in error
