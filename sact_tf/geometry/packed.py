@@ -13,12 +13,11 @@ leave is written to the map of the block's output.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import tensorflow as tf
 
-from sact_tf.geometry import active_set, winograd
-from sact_tf.geometry.active_set import ActiveSet, Layout
+from sact_tf.geometry import active_set, packing, winograd
+from sact_tf.geometry.active_set import Layout
 from sact_tf.geometry.control_flow import (
     apart_from_convolutions,
     conditional,
@@ -26,35 +25,8 @@ from sact_tf.geometry.control_flow import (
 )
 from sact_tf.geometry.filters import Filter
 from sact_tf.geometry.kernel_map import table
-from sact_tf.geometry.maps import ten_to_one, without_padding
-
-
-class PackedState(NamedTuple):
-    """What changes from unit to unit; see ActiveSet for n, t and h.
-
-    Attributes:
-      set: which positions are computed, and where their rows are.
-      rows: [n, C], their features.
-      halo: [1 + h + 1, C], features of halted positions around, which change no more.
-      output: [n, C], the output so far, p_1 x_1 + ... + p_l x_l for the units with a
-        halting score (eqn 10); () where masks are given, and the features are it.
-      alive: [n, 1], one where the position is active, in the type of the features.
-      running: int32 scalar, cells of the set that are active.
-      remainder: float32 [B * H * W], what the halting scores so far have left, zero
-        where nothing is active; () where masks are given.
-      halted_sum: [B, C], sum of the features of the positions that are in no row.
-      finished: [B * H * W, C], the block's output where a position has left the rows.
-    """
-
-    set: ActiveSet
-    rows: tf.Tensor
-    halo: tf.Tensor
-    output: tf.Tensor | tuple[()]
-    alive: tf.Tensor
-    running: tf.Tensor
-    remainder: tf.Tensor | tuple[()]
-    halted_sum: tf.Tensor
-    finished: tf.Tensor
+from sact_tf.geometry.maps import ten_to_one
+from sact_tf.geometry.packing import PackedState, alive_cells, as_rows, on_rows
 
 
 class Packed:
@@ -77,47 +49,8 @@ class Packed:
         output: tf.Tensor | None = None,
         remainder: tf.Tensor | None = None,
     ) -> "Packed":
-        """Packs the active positions of a map.
-
-        Args:
-          layout: how.
-          features: [B, H, W, C].
-          active: bool [B, H, W]; true somewhere, unless the layout has no conditionals.
-          output: [B, H, W, C], the output so far in the form of Dense. None where masks
-            are given: the features are it.
-          remainder: float32 [B, H, W], what the scores so far have left, zero where
-            nothing is active. None with the output.
-        """
-        grid = layout.grid
-        flat = _as_rows(features)
-        cells = grid.any_in_cell(active, layout.side)
-        if not layout.conditionals:
-            cells = active_set.or_the_first(cells)
-        chosen = active_set.numbers_of(cells)
-        like = features[..., 0] if remainder is None else remainder
-        found, halo = active_set.select(layout, chosen, layout.most_rows(), like)
-        # Of nowhere the last position's features: as finite as any.
-        here = tf.minimum(found.positions, grid.positions - 1)
-        rows = tf.gather(flat, here)
-        finished, weighted = flat, ()
-        if output is not None:
-            finished = _as_rows(output)
-            remainder = tf.reshape(remainder, [-1])
-            left = _on_rows(remainder, found.positions, rows.dtype)
-            # From x_1 + sum r_l f_l to the sum of p_l x_l.
-            weighted = sum_of(tf.gather(finished, here), -left * rows)
-        state = PackedState(
-            set=found,
-            rows=rows,
-            halo=tf.gather(flat, tf.minimum(halo, grid.positions - 1)),
-            output=weighted,
-            alive=_on_rows(tf.reshape(active, [-1]), found.positions, rows.dtype),
-            running=found.distinct,
-            remainder=() if remainder is None else remainder,
-            halted_sum=_sum_of_others(layout, features, found),
-            finished=finished,
-        )
-        return cls(layout, state)
+        """Packs the active positions of a map; see `packing.pack`."""
+        return cls(layout, packing.pack(layout, features, active, output, remainder))
 
     def with_state(self, state: PackedState) -> "Packed":
         """The same geometry somewhere else in its block."""
@@ -125,19 +58,7 @@ class Packed:
 
     def shapes(self) -> PackedState:
         """Shapes that hold for every number of rows."""
-        state, channels = self.state, self.state.rows.shape[-1]
-        any_rows = tf.TensorShape([None, channels])
-        return PackedState(
-            set=state.set.shapes(),
-            rows=any_rows,
-            halo=any_rows,
-            output=() if isinstance(state.output, tuple) else any_rows,
-            alive=tf.TensorShape([None, 1]),
-            running=tf.TensorShape([]),
-            remainder=tf.nest.map_structure(lambda x: x.shape, state.remainder),
-            halted_sum=state.halted_sum.shape,
-            finished=state.finished.shape,
-        )
+        return self.state.shapes()
 
     @property
     def decisions_shape(self) -> tuple:
@@ -160,13 +81,13 @@ class Packed:
     ) -> tf.Tensor:
         """See Geometry."""
         packed, side = self.state.set, self.layout.side
-        rows = _as_rows(features)
+        rows = as_rows(features)
 
         def by_tiles():
             outputs = winograd.convolve(rows, filters, packed.tiles)
             # As many images: batch norm shares them out to the cores.
             outputs = epilogue(outputs[:, tf.newaxis, tf.newaxis])
-            return _as_map(_as_rows(outputs))
+            return _as_map(as_rows(outputs))
 
         def by_neighbours():
             found = table(rows)
@@ -175,7 +96,7 @@ class Packed:
                 tiles = tf.gather(found, packed.kernel_map)
                 shape = [-1, side + 2, side + 2, found.shape[-1]]
                 tiles = epilogue(filters.on_tiles(tf.reshape(tiles, shape)))
-                outputs.append(_as_map(_as_rows(tiles)))
+                outputs.append(_as_map(as_rows(tiles)))
             else:
                 maps.append(packed.kernel_map)
             if radius == 2:
@@ -254,84 +175,23 @@ class Packed:
         del last
         state, positions = self.state, self.state.set.positions
         dtype = state.rows.dtype
-        alive = _on_rows(tf.reshape(active, [-1]), positions, dtype)
+        alive = on_rows(tf.reshape(active, [-1]), positions, dtype)
         if remainder is not None:
             remainder = tf.reshape(remainder, [-1])
             # The unit's probability p_l (eqn 9) is what the remainder has lost.
-            probability = _on_rows(state.remainder - remainder, positions, dtype)
+            probability = on_rows(state.remainder - remainder, positions, dtype)
             output = sum_of(state.output, probability * state.rows)
             state = state._replace(output=output, remainder=remainder)
-        running = tf.math.count_nonzero(self._alive_cells(alive), dtype=tf.int32)
+        running = tf.math.count_nonzero(alive_cells(self.layout, alive), dtype=tf.int32)
         self.state = state._replace(alive=alive, running=running)
 
     def shrink(self) -> None:
         """Leaves out cells that have halted; what they leave behind is their output."""
-        state, layout, before = self.state, self.layout, self.state.set
-        grid, side = layout.grid, layout.side
-        cells = self._alive_cells(state.alive)
-        if not layout.conditionals:
-            cells = active_set.or_the_first(cells)
-        kept = active_set.numbers_of(cells)
-        like = tf.cast(before.inverse, tf.float32)
-        after, halo = active_set.select(
-            layout, tf.gather(before.cells, kept), before.count, like
-        )
-        repeated = tf.repeat(kept[-1:], tf.size(after.cells) - after.distinct)
-        kept = active_set.rows_of(tf.concat([kept, repeated], axis=0), side)
-        leaves = ~cells if side == 1 else tf.repeat(~cells, side**2)
-        leaves &= before.positions < grid.positions
-        self._finish(leaves)
-        left = tf.where(leaves, before.positions, grid.positions)
-        # Halo comes from rows that have halted now, or from the halo that there was.
-        source = tf.reshape(before.inverse, [-1])
-        source = tf.gather(source, tf.minimum(halo, grid.positions - 1)) - 1
-        in_rows = source < before.count
-        halo = tf.where(
-            in_rows[:, tf.newaxis],
-            tf.gather(state.rows, tf.clip_by_value(source, 0, before.count - 1)),
-            tf.gather(state.halo, tf.maximum(source - before.count, 0)),
-        )
-        output = state.output
-        self.state = self.state._replace(
-            set=after,
-            rows=tf.gather(state.rows, kept),
-            halo=halo,
-            output=output if isinstance(output, tuple) else tf.gather(output, kept),
-            alive=tf.gather(state.alive, kept),
-            running=after.distinct,
-            halted_sum=state.halted_sum
-            + active_set.sum_by_image(layout, state.rows, left),
-        )
+        self.state = packing.shrink(self.layout, self.state)
 
     def leave(self) -> tf.Tensor:
         """See Geometry."""
-        state, grid = self.state, self.layout.grid
-        if not isinstance(state.output, tuple):
-            left = _on_rows(state.remainder, state.set.positions, state.rows.dtype)
-            output = sum_of(state.output, left * state.rows)
-            self.state = state._replace(output=output)
-        self._finish(state.set.positions < grid.positions)
-        maps = grid.with_channels(self.state.finished)
-        return without_padding(maps, self.layout.valid)
-
-    def _finish(self, rows):
-        """Writes the output of some rows, bool [n]."""
-        state = self.state
-        rows = tf.where(rows)[:, 0]
-        outputs = state.rows if isinstance(state.output, tuple) else state.output
-        finished = tf.tensor_scatter_nd_update(
-            state.finished,
-            tf.gather(state.set.positions, rows)[:, tf.newaxis],
-            tf.gather(outputs, rows),
-        )
-        self.state = state._replace(finished=finished)
-
-    def _alive_cells(self, alive):
-        """Which cells have an active position: bool [t]."""
-        if self.layout.side == 1:
-            return alive[:, 0] > 0
-        alive = tf.reshape(alive > 0, [-1, self.layout.side**2])
-        return tf.reduce_any(alive, axis=1)
+        return packing.unpack(self.layout, self.state)
 
     def _halo(self, radius):
         state = self.state
@@ -358,30 +218,9 @@ class Packed:
         return count[:, tf.newaxis]
 
 
-def _on_rows(values, positions, dtype):
-    """Values [B * H * W] for every row: [n, 1], zero for those of nowhere."""
-    values = tf.gather(tf.pad(values, [[0, 1]]), positions)
-    return tf.cast(values, dtype)[:, tf.newaxis]
-
-
-def _sum_of_others(layout, maps, found):
-    """Sum [B, C] of maps [B, H, W, C] over positions that are in no row."""
-    others = (found.inverse == 0) | (found.inverse > found.count)
-    if layout.valid is not None:
-        others &= layout.valid
-    shape = tf.shape(maps)
-    weights = tf.reshape(tf.cast(others, maps.dtype), [shape[0], 1, -1])
-    rows = tf.reshape(maps, [shape[0], -1, maps.shape[-1]])
-    return tf.matmul(weights, rows)[:, 0]
-
-
 def _as_map(rows):
     """Rows [n, C] as a map one position wide, on which units run as on any other."""
     return tf.reshape(rows, [1, -1, 1, rows.shape[-1]])
-
-
-def _as_rows(maps):
-    return tf.reshape(maps, [-1, maps.shape[-1]])
 
 
 def _joined(parts, axis):
