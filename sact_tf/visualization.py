@@ -147,6 +147,29 @@ def accuracy_against_image_size(points: list[dict]) -> Figure:
     return figure
 
 
+def accuracy_against_time(points: list[dict], batch_size: int) -> Figure:
+    """What accuracy costs by the clock.
+
+    Args:
+      points: dicts with `name`, `accuracy` (a share), `milliseconds` of a batch, and
+        `label`, to be written beside the point; those with one `curve` are joined.
+      batch_size: images at once.
+    """
+    figure, axes = _curves(points, lambda point: point["milliseconds"])
+    for point in points:
+        axes.annotate(
+            point["label"],
+            (point["milliseconds"], 100 * point["accuracy"]),
+            xytext=(4, 4),
+            textcoords="offset points",
+            fontsize=8,
+        )
+    images = "an image" if batch_size == 1 else f"{batch_size} images at once"
+    axes.set_xlabel(f"milliseconds for {images}")
+    axes.set_xlim(left=0)
+    return figure
+
+
 def speed_up_against_flops(points: list[dict]) -> Figure:
     """What is saved in time against what is saved in FLOPs, and the ideal as a line.
 

@@ -15,6 +15,7 @@ import json
 import pathlib
 import sys
 import time
+from collections.abc import Sequence
 
 from tqdm import tqdm
 
@@ -22,7 +23,7 @@ from sact_tf import folders, resumable, text_files, visualization
 from sact_tf.checkpoints import files
 from sact_tf.data import digit_scenes, preprocessing, sources
 from sact_tf.evaluation import report
-from tools import command_line
+from tools import command_line, networks
 
 _SAVE_EVERY = 30.0  # seconds
 
@@ -34,7 +35,7 @@ def main() -> None:
         "--model",
         nargs="+",
         required=True,
-        help="saved networks: .keras files or SavedModel folders",
+        help="networks: .keras files, SavedModel folders, runs of the trainer",
     )
     add_data_flags(parser)
     parser.add_argument(
@@ -62,8 +63,8 @@ def main() -> None:
     )
     flags = parser.parse_args()
     source = open_data(flags)
-    networks = _load(flags.model)
-    results = _evaluate_all(networks, source, flags)
+    loaded = {name: networks.load(path) for name, path in named(flags.model).items()}
+    results = _evaluate_all(loaded, source, flags)
     table = report.markdown_table([row for _, row in results], recall_at_5=True)
     entries = [{**about, **row.as_dict()} for about, row in results]
     if flags.output:
@@ -172,23 +173,27 @@ def count(
     return evaluation.row(name)
 
 
-def _load(paths):
-    """The networks by names: what their paths differ in."""
-    networks = {}
+def named(paths: Sequence[str]) -> dict[str, str]:
+    """Paths of networks by names: the last parts, or all where these are equal.
+
+    Raises:
+      ValueError: a path is given twice.
+    """
+    names = {}
     for path in paths:
         name = pathlib.Path(path).resolve().stem
-        if name in networks:
+        if name in names:
             name = str(path)
-        if name in networks:
+        if name in names:
             raise ValueError(f"{path} is given twice.")
-        networks[name] = files.load(path)
-    return networks
+        names[name] = path
+    return names
 
 
-def _evaluate_all(networks, source, flags):
+def _evaluate_all(loaded, source, flags):
     """Pairs of (what was evaluated, row)."""
     plan = []
-    for name, model in networks.items():
+    for name, model in loaded.items():
         if source.num_classes is not None:
             source.label_offset(_num_classes(model))  # Complains now, not later.
         sizes = flags.image_size or [default_image_size(flags.dataset, model.family)]
@@ -197,7 +202,7 @@ def _evaluate_all(networks, source, flags):
                 raise ValueError(f"--image_size must be positive. Received: {size}")
             label = f"{name}, {size} px" if len(sizes) > 1 else name
             plan.append((label, name, model, size))
-    fingerprints = {name: files.fingerprint(model) for name, model in networks.items()}
+    fingerprints = {name: files.fingerprint(model) for name, model in loaded.items()}
     progress, store = {}, None
     if flags.output:
         settings = {

@@ -22,12 +22,10 @@ import pathlib
 import tensorflow as tf
 
 from sact_tf import text_files
-from sact_tf.checkpoints import authors, files
 from sact_tf.data import coco, preprocessing
 from sact_tf.models.config import FAMILIES
-from sact_tf.models.resnet import ResNet
 from sact_tf.serving import checks, classification, detection, export, servable
-from tools import command_line
+from tools import command_line, networks
 
 _PREPROCESSING = ("central_crop", "whole_image")
 _TOP_K = 5
@@ -142,7 +140,7 @@ To ask:
 
 def _servable(flags: argparse.Namespace) -> servable.ImageServable:
     """What is to be exported: here another kind of model is added."""
-    if _is_run(flags.model):
+    if networks.is_run(flags.model):
         # Slow to import, and needed here only.
         from sact_tf.model_garden import detectors
 
@@ -166,7 +164,7 @@ def _limits(flags, max_batch_size, min_side):
 
 
 def _classifier(flags):
-    network, image_size, crop = _load(flags.model)
+    network, image_size, crop = networks.open_network(flags.model)
     if flags.preprocessing:
         crop = flags.preprocessing == "central_crop"
     labels = None
@@ -212,33 +210,6 @@ def _detector(flags, run):
         labels=labels,
         limits=_limits(flags, detection.MAX_BATCH_SIZE, detection.MIN_SIDE),
     )
-
-
-def _load(path: str) -> tuple[ResNet, int, bool]:
-    """The network, the side of its images, and whether they are cropped."""
-    if _is_run(path):
-        from sact_tf.model_garden import configs, runs
-
-        run = runs.load(path)
-        data = run.validation_data
-        size = data.image_size or run.model.input_size[0]
-        return run.network, size, not isinstance(data, configs.DigitScenes)
-    if os.path.exists(f"{path}.index"):
-        network = ResNet(**authors.structure(path))
-        authors.load_authors_checkpoint(network, path)
-    else:
-        network = files.load(path)
-    return network, preprocessing.SIZES[network.family], True
-
-
-def _is_run(path):
-    """Whether this is a run of the trainer, or one of its checkpoints."""
-    if os.path.isdir(path):
-        return not os.path.exists(f"{path}/saved_model.pb")
-    folder = pathlib.Path(path).absolute().parent
-    places = (folder, folder.parent)
-    described = any((place / "params.yaml").exists() for place in places)
-    return described and os.path.exists(f"{path}.index")
 
 
 def _sizes():

@@ -1,0 +1,67 @@
+"""Classification networks, wherever they are: what tools take as --model."""
+
+import os
+import pathlib
+from typing import NamedTuple
+
+from sact_tf.checkpoints import authors, files
+from sact_tf.data import preprocessing
+from sact_tf.models.resnet import ResNet
+
+
+class Found(NamedTuple):
+    """A network, and the images that it was made for.
+
+    Attributes:
+      network: with its weights.
+      image_size: side of its images in pixels.
+      crop: whether photographs are cropped, as in the supplement's A.1.
+    """
+
+    network: ResNet
+    image_size: int
+    crop: bool
+
+
+def open_network(path: str | os.PathLike) -> Found:
+    """Opens a network.
+
+    Args:
+      path: a `.keras` file; a SavedModel's folder; a run of the trainer, by its folder
+        or by the prefix of one of its checkpoints; or the prefix of a checkpoint of the
+        authors' code.
+
+    Raises:
+      OSError, ValueError: there is none.
+    """
+    path = os.fspath(path)
+    if is_run(path):
+        # Slow to import, and needed here only.
+        from sact_tf.model_garden import configs, runs
+
+        run = runs.load(path)
+        data = run.validation_data
+        size = data.image_size or run.model.input_size[0]
+        return Found(run.network, size, not isinstance(data, configs.DigitScenes))
+    if os.path.exists(f"{path}.index"):
+        network = ResNet(**authors.structure(path))
+        authors.load_authors_checkpoint(network, path)
+    else:
+        network = files.load(path)
+    return Found(network, preprocessing.SIZES[network.family], True)
+
+
+def load(path: str | os.PathLike) -> ResNet:
+    """The network alone; see `open_network`."""
+    return open_network(path).network
+
+
+def is_run(path: str | os.PathLike) -> bool:
+    """Whether this is a run of the trainer, or one of its checkpoints."""
+    path = os.fspath(path)
+    if os.path.isdir(path):
+        return not os.path.exists(f"{path}/saved_model.pb")
+    folder = pathlib.Path(path).absolute().parent
+    places = (folder, folder.parent)
+    described = any((place / "params.yaml").exists() for place in places)
+    return described and os.path.exists(f"{path}.index")
