@@ -166,6 +166,7 @@ def accuracy_against_time(points: list[dict], batch_size: int) -> Figure:
         )
     images = "an image" if batch_size == 1 else f"{batch_size} images at once"
     axes.set_xlabel(f"milliseconds for {images}")
+    axes.margins(x=0.15)
     axes.set_xlim(left=0)
     return figure
 

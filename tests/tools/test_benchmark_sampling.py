@@ -29,8 +29,12 @@ def test_units_and_masks(measures):
         left = left_of(out)
         assert code == 0
         assert len({where for where, _ in left}) == count
-        for (_, name), share in left.items():
-            assert share is None or (share == 1 if name == "plain" else share < 1)
+        for (where, name), share in left.items():
+            if name == "plain":
+                assert share == 1
+            # Of a map of two positions a mask may be all, and costs a little itself.
+            elif share is not None:
+                assert share < (1.05 if where.endswith("1 x 2") else 1)
 
 
 @pytest.mark.parametrize(
