@@ -6,11 +6,30 @@ import tensorflow as tf
 import tf_keras
 
 
-class TemperatureSchedule(tf_keras.callbacks.Callback):
-    """Lowers the temperature of SSIN's masks step by step, geometrically.
+def temperature(step, steps: int, start: float = 1.0, end: float = 0.03):
+    """Of a step of training: start * (end / start) ** (step / steps), at least `end`.
 
-    temperature = start * (end / start) ** (step / steps), and `end` from then on. The
-    step is the optimizer's: a training that is taken up goes on where it was.
+    Args:
+      step: a number or a float32 scalar, counted from zero.
+      steps: in how many it goes from `start` to `end`.
+      start: temperature of the first step.
+      end: and after the last one.
+    """
+    share = step / steps
+    share = tf.minimum(share, 1.0) if tf.is_tensor(share) else min(share, 1.0)
+    return start * (end / start) ** share
+
+
+def temperatures(model: tf.Module) -> list[tf.Variable]:
+    """The temperatures of a model's blocks; none without SSIN's masks."""
+    found = (getattr(layer, "temperature", None) for layer in model.submodules)
+    return [each for each in found if isinstance(each, tf.Variable)]
+
+
+class TemperatureSchedule(tf_keras.callbacks.Callback):
+    """Lowers the temperature of SSIN's masks step by step; see `temperature`.
+
+    The step is the optimizer's: a training that is taken up goes on where it was.
 
     ```python
     schedule = TemperatureSchedule(steps=epochs * steps_per_epoch)
@@ -44,8 +63,7 @@ class TemperatureSchedule(tf_keras.callbacks.Callback):
 
     def temperature(self, step: int) -> float:
         """Of a step, counted from zero."""
-        share = min(step / self._steps, 1.0)
-        return self._start * (self._end / self._start) ** share
+        return temperature(step, self._steps, self._start, self._end)
 
     def on_train_begin(self, logs=None):
         """Looks whether the model has a temperature.
@@ -53,7 +71,7 @@ class TemperatureSchedule(tf_keras.callbacks.Callback):
         Raises:
           ValueError: it has none.
         """
-        if not self._variables():
+        if not temperatures(self.model):
             raise ValueError(
                 "TemperatureSchedule is for networks with adaptivity='ssin'. Received: "
                 f"{type(self.model).__name__} without a temperature"
@@ -62,9 +80,5 @@ class TemperatureSchedule(tf_keras.callbacks.Callback):
     def on_train_batch_begin(self, batch, logs=None):
         """Sets the temperature of the step."""
         value = self.temperature(int(self.model.optimizer.iterations))
-        for variable in self._variables():
+        for variable in temperatures(self.model):
             variable.assign(value)
-
-    def _variables(self):
-        found = (getattr(layer, "temperature", None) for layer in self.model.submodules)
-        return [v for v in found if isinstance(v, tf.Variable)]

@@ -132,6 +132,8 @@ def _options(config):
     """Those of a network among the fields of a config."""
     options = config.as_dict()
     del options["num_blocks"], options["identity_units"]
+    if config.adaptivity != "ssin":
+        del options["masks"]
     return options
 
 

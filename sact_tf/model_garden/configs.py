@@ -13,12 +13,28 @@ from official.modeling import hyperparams
 from official.vision.configs import backbones
 from official.vision.configs import image_classification as garden
 
+from sact_tf.layers.stochastic_sampling import Sampling
+
 PREPROCESSING = ("imagenet", "cifar")
 
 
 @dataclasses.dataclass
+class Masks(hyperparams.Config):
+    """SSIN's masks, with adaptivity "ssin"; see `masks` in docs/sampling.md."""
+
+    grid: int = Sampling().grid
+    window: int = Sampling().window
+    temperature: float = Sampling().temperature
+    seed: int | None = Sampling().seed
+
+
+@dataclasses.dataclass
 class SACTResNet(hyperparams.Config):
-    """The backbone; all but the last two as in `sact_tf.ResNet`."""
+    """The backbone; all but the last two as in `sact_tf.ResNet`.
+
+    `masks` are those of adaptivity "ssin", whose temperature goes down from one while
+    it is trained, to that of inference in the trainer's last step.
+    """
 
     family: str = "imagenet"
     units: Sequence[int] = dataclasses.field(default_factory=lambda: [3, 4, 23, 3])
@@ -31,6 +47,9 @@ class SACTResNet(hyperparams.Config):
     tile_size: int = 1
     freeze_batch_norm: bool = False
     batch_norm_momentum: float | None = None
+    sampling: str | None = None
+    sampling_sizes: Sequence[float] | None = None
+    masks: Masks = dataclasses.field(default_factory=Masks)
     #: Whether fresh weights make every unit the identity: helps short trainings.
     identity_units: bool = False
     #: Only the first so many blocks, for tasks that add more themselves.

@@ -1,8 +1,8 @@
 """Importing this registers what sact_tf has, beside all that the Garden has itself.
 
-`--experiment=sact_resnet_imagenet`, `sact_resnet_cifar10`, `sact_resnet_digit_scenes`,
-`sact_fasterrcnn_coco` and `sact_fasterrcnn_digit_scenes`, their tasks, and the backbone
-`sact_resnet`.
+Experiments, as `--experiment=sact_resnet_imagenet` (`experiments`,
+`detection_experiments`, and those of the Garden's own detectors: `fpn_experiments`),
+their tasks, and the backbone `sact_resnet`.
 """
 
 from official.vision import registry_imports as garden
@@ -12,6 +12,7 @@ from sact_tf.model_garden import (
     detection_experiments,
     detection_tasks,
     experiments,
+    fpn_experiments,
     tasks,
 )
 
@@ -20,6 +21,7 @@ __all__ = [
     "detection_experiments",
     "detection_tasks",
     "experiments",
+    "fpn_experiments",
     "garden",
     "tasks",
 ]

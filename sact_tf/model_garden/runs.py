@@ -130,6 +130,7 @@ def make_task(
         task = task_factory.get_task(params.task, logging_dir=folder)
     # Tasks of the Garden's own do not ask.
     task.ends_where_not_finite = numerics.ends_where_not_finite(params)
+    task.annealing_steps = params.trainer.train_steps
     return task
 
 

@@ -9,7 +9,7 @@ from absl import logging
 from official.core import task_factory
 from official.vision.tasks import image_classification as garden
 
-from sact_tf import visualization
+from sact_tf import annealing, visualization
 from sact_tf.checkpoints.transfer import initialize_from
 from sact_tf.model_garden import backbones, configs, inputs, numerics, runs
 
@@ -28,6 +28,8 @@ class ClassificationTask(garden.ImageClassificationTask):
 
     #: Whether the first loss that is not finite ends the training, and says why.
     ends_where_not_finite = False
+    #: Steps in which the temperature of SSIN's masks goes down to that of inference.
+    annealing_steps: int | None = None
     _network = None  # of the last model built, to draw its maps
 
     def __init__(self, params, logging_dir=None, name=None):
@@ -112,6 +114,7 @@ class ClassificationTask(garden.ImageClassificationTask):
 
     def train_step(self, inputs, model, optimizer, metrics=None) -> dict:
         """As the Garden's; a loss that is not finite says where that began."""
+        self._anneal(model, optimizer.iterations)
         self._this_thread.step = {
             "images": inputs[0],
             "model": model,
@@ -121,6 +124,16 @@ class ClassificationTask(garden.ImageClassificationTask):
             return super().train_step(inputs, model, optimizer, metrics)
         finally:
             self._this_thread.step = None
+
+    def _anneal(self, model, step):
+        """Sets the temperature of the step, where there is one."""
+        if not self.annealing_steps:
+            return
+        end = self.task_config.model.backbone.sact_resnet.masks.temperature
+        step = tf.cast(step, tf.float32)
+        for variable in annealing.temperatures(model):
+            value = annealing.temperature(step, self.annealing_steps, end=end)
+            variable.assign(value)
 
     def build_metrics(self, training=True) -> list[tf_keras.metrics.Metric]:
         """Accuracies, and a mean for each of the costs."""

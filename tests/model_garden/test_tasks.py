@@ -46,6 +46,19 @@ def experiment(**backbone):
     return params
 
 
+def test_masks_cool_down_while_they_are_trained(tmp_path):
+    params = experiment(family="resnet_d_small", units=[1, 1, 1, 1])
+    params.task.model.backbone.sact_resnet.adaptivity = "ssin"
+    params.task.model.input_size = [64, 64, 3]
+    run(params, tmp_path / "ssin", "train")
+    network = runs.load(tmp_path / "ssin").network
+    # Of the last step, counted from zero.
+    expected = 0.03 ** ((STEPS - 1) / STEPS)
+    for block in network.blocks:
+        np.testing.assert_allclose(block.temperature, expected, rtol=1e-5)
+        assert block.step == STEPS
+
+
 def run(params, folder, mode="train_and_eval", strategy=None):
     return runs.train(params, folder, mode, strategy=strategy)
 
