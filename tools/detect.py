@@ -186,6 +186,7 @@ def _detected(run, photo, pixels, picture, names, flags):
         name: found[name][0, :count].numpy() for name in ("boxes", "scores", "classes")
     }
     record = found["record"]
+    head = record["head"]
     image = {
         "id": photo.id,
         "file_name": photo.name,
@@ -195,6 +196,9 @@ def _detected(run, photo, pixels, picture, names, flags):
         "picture": picture.name,
         "ponder_cost": float(record["ponder_cost"][0]),
         "flops": int(record["flops"][0]),
+        "head_ponder_cost": float(head["ponder_cost"][0]),
+        "head_flops": int(head["flops"][0]),
+        "num_regions": int(head["num_regions"][0]),
     }
     scale = np.array(seen.shape[:2]) / pixels.shape[:2]
     original = {**detections, "boxes": detections["boxes"] / np.tile(scale, 2)}

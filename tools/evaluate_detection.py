@@ -2,7 +2,7 @@ r"""What detectors reach and what they cost: rows of the paper's table 1.
 
 For every run: FLOPs of its feature extractor, mean and standard deviation over images,
 also as a share of those of a plain one (ResNet-101's, unless --reference_units) on the
-same images; COCO's twelve metrics; and seconds per image, of the whole detector and of
+same images; FLOPs of its region heads; COCO's twelve metrics; and seconds per image, of the whole detector and of
 the feature extractor alone, dense and sparse. With --output, an evaluation that was
 interrupted goes on. Without --model, only what the plain feature extractors of
 ResNet-50 and ResNet-101 cost on these images.

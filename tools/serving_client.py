@@ -158,6 +158,8 @@ def _title(answer, score):
         for name, share in zip(answer["names"], sure, strict=True)
     )
     cost = f"ponder cost {answer['ponder_cost']:.2f}, {answer['flops']:.3g} FLOPs"
+    if "head_flops" in answer:
+        cost += f", of the region heads {answer['head_flops']:.3g}"
     return f"{best or 'nothing'}; {cost}"
 
 

@@ -95,7 +95,9 @@ class FasterRCNN(DetectorTraining, tf_keras.Model):
             detection_boxes [B, D, 4] in pixels, detection_scores [B, D],
               detection_classes int32 [B, D] and num_detections int32 [B];
             record: what the feature extractor spent: flops int64 [B], ponder_cost [B]
-              and blocks (see sact_tf.layers.adaptive_blocks).
+              and blocks (see sact_tf.layers.adaptive_blocks); and head, what the region
+              heads spent on regions that there are (see RegionHeads.call). What the
+              region proposal network costs, always the same, is in neither.
 
         Raises:
           ValueError: no boxes or classes to train on, or fewer than `num_sampled`.
@@ -120,10 +122,20 @@ class FasterRCNN(DetectorTraining, tf_keras.Model):
         if padded:
             activated = without_padding(activated, within(map_sizes, features))
         first = self.proposal_head(activated, image_shapes)
-        regions, targets = first.proposals.boxes, {}
+        regions, valid, targets = first.proposals.boxes, first.proposals.valid, {}
         if boxes is not None:
             regions, targets = self._sample(first.proposals, boxes, classes)
-        second = self.box_head(features, regions, map_sizes, training, halting_bias)
+            valid = regions[..., 2] > 0  # The sampler fills up with rows of -1.
+        second = self.box_head(
+            features,
+            regions,
+            valid,
+            map_sizes,
+            training,
+            halting_bias,
+            skip=boxes is None,
+        )
+        record["head"] = second.pop("record")
         if boxes is None:
             targets = self._filter(
                 **second, proposals=first.proposals, image_shapes=image_shapes
@@ -170,7 +182,7 @@ class FasterRCNN(DetectorTraining, tf_keras.Model):
           A dict of tensors: boxes float32 [B, D, 4] in pixels, scores float32 [B, D]
           (descending), classes int32 [B, D], count int32 [B], how many of D there are;
           and record, what the feature extractor spent: as `ResNet.introspect` gives it,
-          but for the logits.
+          but for the logits, and with head, what the region heads spent (see `call`).
         """
         images = tf.convert_to_tensor(images, tf.float32)
         if image_shapes is None:

@@ -119,6 +119,10 @@ class Detector(servable.ImageServable):
             "feature extractor, mean over positions, sum over blocks.",
             "flops": "What the image cost: floating point operations of all "
             "convolutions of the feature extractor.",
+            "head_ponder_cost": "What the image cost: residual units and remainders of "
+            "the region heads, mean over regions.",
+            "head_flops": "What the image cost: floating point operations of all "
+            "convolutions of the region heads, all regions together.",
             "ponder_cost_map": "Where the image cost it: ponder cost at each pixel of "
             "the image as the network saw it, resized, all blocks together.",
             **blocks,
@@ -147,6 +151,8 @@ class Detector(servable.ImageServable):
             "scores": tf.TensorSpec([count], tf.float32),
             "ponder_cost": tf.TensorSpec([], tf.float32),
             "flops": tf.TensorSpec([], tf.int64),
+            "head_ponder_cost": tf.TensorSpec([], tf.float32),
+            "head_flops": tf.TensorSpec([], tf.int64),
         }
         if not explain:
             return spec
@@ -169,6 +175,8 @@ class Detector(servable.ImageServable):
             "classes": classes,
             "names": tf.where(there, self._names_of(classes), ""),
             "scores": tf.where(there, found["scores"][0], 0.0),
+            "head_ponder_cost": found["record"]["head"]["ponder_cost"][0],
+            "head_flops": found["record"]["head"]["flops"][0],
         }
         for key, value in servable.costs(found["record"], explain).items():
             of_image = value[0]

@@ -68,6 +68,8 @@ def test_the_answer_is_the_detectors(detector, servable, bias):
         # What it cost, and where; beyond the image's own map there is nothing.
         record = found["record"]
         assert one["flops"] == record["flops"][0]
+        assert one["head_flops"] == record["head"]["flops"][0] > 0
+        assert one["head_ponder_cost"] == record["head"]["ponder_cost"][0]
         height, width = one["map_size"]
         assert (height, width) == seen.shape[:2]
         for key, expected in [

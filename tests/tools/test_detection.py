@@ -48,6 +48,8 @@ def test_evaluation_agrees_with_the_trainers(
         (row["flops"], "flops"),
         (row["share"], "flops_share"),
         (row["ponder_cost"], "ponder_cost"),
+        (row["head_flops"], "head_flops"),
+        (row["head_ponder_cost"], "head_ponder_cost"),
         (row["metrics"]["AP"], "AP"),
         (row["metrics"]["AR100"], "ARmax100"),
     ):
