@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from sact_tf import resumable, visualization
 from sact_tf.data import coco, coco_json, image_files, preprocessing
+from sact_tf.detection.config import check_num_proposals, check_proposal_threshold
 from sact_tf.model_garden import detection_configs, detectors
 from tools import command_line
 
@@ -49,18 +50,35 @@ def main() -> None:
         help="added to every halting logit; above zero the network stops sooner",
     )
     parser.add_argument(
+        "--num_proposals",
+        type=int,
+        help="how many regions of an image are looked at (default: all)",
+    )
+    parser.add_argument(
+        "--proposal_threshold",
+        type=float,
+        help="regions of a lower score are not looked at (default: as in the run)",
+    )
+    parser.add_argument(
         "--json", action="store_true", help="print the detections as JSON"
     )
     flags = parser.parse_args()
     files = image_files.find_named(flags.images)
     names, annotated = _annotations(flags.annotations, files)
+    if flags.proposal_threshold is not None:
+        check_proposal_threshold(flags.proposal_threshold, "--proposal_threshold")
     run = detectors.load(flags.model)
+    if flags.num_proposals is not None:
+        most = run.task.model.num_proposals
+        check_num_proposals(flags.num_proposals, most, "--num_proposals")
     settings = {
         "model": run.checkpoint,
         "images": [str(path.resolve()) for path in files],
         "annotations": flags.annotations,
         "score": flags.score,
         "halting_bias": flags.halting_bias,
+        "num_proposals": flags.num_proposals,
+        "proposal_threshold": flags.proposal_threshold,
     }
     claimed = resumable.claim(flags.output, settings, "detections")
     command_line.goes_on()
@@ -180,7 +198,12 @@ def _detected(run, photo, pixels, picture, names, flags):
         ).numpy()
     else:  # Digit scenes are taken as they are.
         seen = preprocessing.normalize(pixels, "imagenet").numpy()
-    found = run.detector.detect(seen[np.newaxis], halting_bias=flags.halting_bias)
+    found = run.detector.detect(
+        seen[np.newaxis],
+        halting_bias=flags.halting_bias,
+        num_proposals=flags.num_proposals,
+        proposal_threshold=flags.proposal_threshold,
+    )
     count = int(found["count"][0])
     detections = {
         name: found[name][0, :count].numpy() for name in ("boxes", "scores", "classes")

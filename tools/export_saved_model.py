@@ -32,7 +32,8 @@ from tools import command_line
 _PREPROCESSING = ("central_crop", "whole_image")
 _TOP_K = 5
 _OF_CLASSIFICATION = ("image_size", "preprocessing", "top_k")
-_OF_DETECTION = ("shorter_side", "longer_side")
+_SIDES = ("shorter_side", "longer_side")
+_OF_DETECTION = (*_SIDES, "num_proposals", "proposal_threshold")
 _DIGITS = ["background", *map(str, range(10))]
 
 
@@ -65,13 +66,25 @@ def main() -> None:
         help="side in pixels that every image is brought to; default: that of the run, "
         f"or {_sizes()}",
     )
-    for side in _OF_DETECTION:
+    for side in _SIDES:
         parser.add_argument(
             f"--{side}",
             type=int,
             help=f"of a detector's images, in pixels: the {side.replace('_', ' ')} is "
             "brought to this, unless the other one says less; default: as in the run",
         )
+    parser.add_argument(
+        "--num_proposals",
+        type=int,
+        help="how many regions of an image a detector looks at, unless a request says "
+        "otherwise (default: all)",
+    )
+    parser.add_argument(
+        "--proposal_threshold",
+        type=float,
+        help="regions of a lower score are not looked at, unless a request says "
+        "otherwise (default: as in the run)",
+    )
     parser.add_argument(
         "--preprocessing",
         choices=_PREPROCESSING,
@@ -190,7 +203,7 @@ def _detector(flags, run):
     data, count = run.task.validation_data, run.task.model.num_classes
     scenes = isinstance(data, detection_configs.DetectionScenes)
     sides = [data.image_size] * 2 if scenes else [data.shorter_side, data.longer_side]
-    for index, name in enumerate(_OF_DETECTION):
+    for index, name in enumerate(_SIDES):
         if getattr(flags, name) is not None:
             sides[index] = getattr(flags, name)
     annotations = flags.labels
@@ -211,6 +224,8 @@ def _detector(flags, run):
         longer_side=sides[1],
         labels=labels,
         limits=_limits(flags, detection.MAX_BATCH_SIZE, detection.MIN_SIDE),
+        num_proposals=flags.num_proposals,
+        proposal_threshold=flags.proposal_threshold,
     )
 
 

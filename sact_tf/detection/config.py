@@ -16,6 +16,38 @@ STRIDE = 16
 HEAD_ADAPTIVITIES = ("none", "act", "sact")
 
 
+def check_num_proposals(value, most: int, name: str = "num_proposals") -> None:
+    """Refuses what cannot be a number of proposals to look at.
+
+    Args:
+      value: one number.
+      most: how many the detector proposes.
+      name: of the argument, for the message.
+
+    Raises:
+      ValueError: it is no integer from 1 to `most`.
+    """
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or not 1 <= value <= most:
+        raise ValueError(
+            f"{name} must be an integer from 1 to {most}, the proposals that the "
+            f"detector makes. Received: {name}={value!r}"
+        )
+
+
+def check_proposal_threshold(value, name: str = "proposal_threshold") -> None:
+    """Refuses what cannot be the least score of proposals to look at.
+
+    Raises:
+      ValueError: it is no number from 0 to 1.
+    """
+    if not isinstance(value, numbers.Real) or not 0 <= value <= 1:
+        raise ValueError(
+            f"{name} must be a number from 0 to 1, which scores are, too. Received: "
+            f"{name}={value!r}"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class FasterRCNNConfig:
     """Arguments of a FasterRCNN; the defaults are the paper's (supplement A.2).
@@ -43,6 +75,8 @@ class FasterRCNNConfig:
         for that of the backbone.
       head_tau: weight of the heads' ponder cost (eqn 13, mean over regions); the paper
         has none.
+      proposal_threshold: proposals of a lower score are not looked at in detection, 0
+        to 1; 0 for all. Training samples from all of them.
 
     A field that is added must have a default that changes nothing, and ADDED_LATER as
     metadata (see BackboneConfig).
@@ -76,6 +110,7 @@ class FasterRCNNConfig:
     box_weight: float = 1.0
     head_adaptivity: str | None = dataclasses.field(default=None, metadata=ADDED_LATER)
     head_tau: float = dataclasses.field(default=0.0, metadata=ADDED_LATER)
+    proposal_threshold: float = dataclasses.field(default=0.0, metadata=ADDED_LATER)
 
     def __post_init__(self):
         """Checks the fields."""
@@ -114,6 +149,7 @@ class FasterRCNNConfig:
                     f"{name}={list(values)}"
                 )
             object.__setattr__(self, name, values)
+        check_proposal_threshold(self.proposal_threshold)
         self._check_head()
 
     def _check_head(self):

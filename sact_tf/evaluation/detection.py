@@ -93,6 +93,8 @@ class Evaluation:
         *,
         reference_units: Sequence[int],
         halting_bias: float = 0.0,
+        num_proposals: int | None = None,
+        proposal_threshold: float | None = None,
     ) -> dict:
         """Detects objects in an image, and counts it.
 
@@ -103,12 +105,16 @@ class Evaluation:
           reference_units: residual units of the plain feature extractor to compare
             with.
           halting_bias: see `FasterRCNN.call`.
+          num_proposals: see `FasterRCNN.call`.
+          proposal_threshold: see `FasterRCNN.call`.
 
         Returns:
           What `FasterRCNN.detect` gave.
         """
         shapes = labels["image_shapes"]
-        found = detector.detect(images, shapes, halting_bias)
+        found = detector.detect(
+            images, shapes, halting_bias, num_proposals, proposal_threshold
+        )
         reference = costs.plain_flops(detector.extractor, shapes, reference_units)
         self.add(
             {key: value[0].numpy() for key, value in labels["groundtruths"].items()},

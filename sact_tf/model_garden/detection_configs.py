@@ -54,6 +54,7 @@ class DetectionModel(hyperparams.Config):
     max_detections: int = FasterRCNNConfig.max_detections
     head_adaptivity: str | None = FasterRCNNConfig.head_adaptivity
     head_tau: float = FasterRCNNConfig.head_tau
+    proposal_threshold: float = FasterRCNNConfig.proposal_threshold
 
 
 @dataclasses.dataclass

@@ -131,7 +131,8 @@ def test_variables_are_those_of_the_backbones_kind_by_default():
 
 def test_config():
     usual = FasterRCNNConfig()
-    assert not {"head_adaptivity", "head_tau"} & set(usual.arguments())
+    added = {"head_adaptivity", "head_tau", "proposal_threshold"}
+    assert not added & set(usual.arguments())
     assert usual.head_network is usual.backbone
     tiled = BackboneConfig(adaptivity="sact", tile_size=2)
     changed = FasterRCNNConfig(backbone=tiled, head_adaptivity="act", head_tau=0.1)
@@ -143,6 +144,7 @@ def test_config():
         ({"head_adaptivity": "ACT"}, r"one of 'none', 'act', 'sact', or None.*'ACT'"),
         ({"head_tau": -0.1}, "head_tau must be zero or more. Received: head_tau=-0.1"),
         ({"head_tau": "much"}, "head_tau must be zero or more"),
+        ({"proposal_threshold": -0.5}, "proposal_threshold must be a number from 0"),
         (
             {"head_tau": 0.1, "head_adaptivity": "none"},
             "head_tau is the price of units.*head_adaptivity='none', adaptivity='sact'",

@@ -74,6 +74,20 @@ def test_evaluation_agrees_with_the_trainers(
     assert json.loads(again[1])["rows"][0]["metrics"] == row["metrics"]
 
 
+def test_a_row_for_every_number_of_regions(trained, tmp_path, monkeypatch, capsys):
+    flags = ["--model", trained, "--output", tmp_path / "out", "--json"]
+    flags += ["--num_proposals", 20, 5, "--time_images", 1]
+    code, out, _ = call(monkeypatch, capsys, evaluate_detection, *flags)
+    assert code == 0
+    rows = json.loads(out)["rows"]
+    names = ["tiny_run, 20 regions", "tiny_run, 5 regions"]
+    assert [row["name"] for row in rows] == names
+    assert rows[0]["num_regions"] > rows[1]["num_regions"] == 5
+    assert rows[0]["head_flops"] > rows[1]["head_flops"]
+    assert rows[0]["flops"] == rows[1]["flops"]
+    assert set(rows[1]["seconds"]) == {"dense", "sparse"} < set(rows[0]["seconds"])
+
+
 def test_an_interrupted_evaluation_goes_on(trained, tmp_path, monkeypatch, capsys):
     flags = ["--model", trained, "--output", tmp_path / "out", "--time_images", 0]
 
@@ -133,11 +147,12 @@ def test_detect(trained, data, tmp_path, monkeypatch, capsys):
     other = tmp_path / "other.jpg"
     Image.fromarray(np.zeros([70, 90], np.uint8)).save(other)
     arguments = [folder, other, "--model", trained, "--output", tmp_path / "out"]
-    arguments += ["--annotations", file, "--score", 0.0]
+    arguments += ["--annotations", file, "--score", 0.0, "--num_proposals", 4]
     code, out, _ = call(monkeypatch, capsys, detect, *arguments)
     assert code == 0 and "pictures of 5 images" in out
     images = json.loads((tmp_path / "out" / "images.json").read_text())
     assert [image["id"] for image in images] == [10, 20, 30, 40, 45]
+    assert {image["num_regions"] for image in images} == {4}
     assert len(list((tmp_path / "out").glob("*.png"))) == 5
     entries = json.loads((tmp_path / "out" / "detections.json").read_text())
     sizes = {image["id"]: (image["width"], image["height"]) for image in images}
@@ -232,6 +247,14 @@ def test_messages(trained, data, tmp_path, monkeypatch, capsys):
         "--num_images must be at least 1",
         *("--model", trained, "--num_images", 0),
     )
+    complain(
+        evaluate_detection,
+        "--num_proposals must be an integer from 1 to 20",
+        *("--model", trained, "--num_proposals", 20, 21),
+    )
+    there = (data[1], "--model", trained, "--output", tmp_path / "a")
+    for flag, value in (("--num_proposals", 0), ("--proposal_threshold", 1.5)):
+        complain(detect, f"{flag} must be", *there, flag, value)
     complain(
         detect,
         "is no COCO JSON with categories",
