@@ -2,8 +2,10 @@ r"""Detects objects in photographs, and shows where the detector computed (figur
 
 For every image a picture, the detections beside the ponder cost map of the feature
 extractor; for all of them detections.json, in COCO's format of results, and
-images.json, which says which image has which id, what it cost, and its size. Stopped,
-the same command goes on. An image is known by its path below the folder that is given.
+images.json, which says which image has which id, what it cost, and its size. Classes
+have the names that the run has kept of its data, or those of --labels or --annotations.
+Stopped, the same command goes on. An image is known by its path below the folder that
+is given.
 
     python -m tools.detect --model runs/sact --output detections \
         --annotations instances_val2017.json photographs/ 'more/*.jpg'
@@ -21,7 +23,7 @@ from tqdm import tqdm
 from sact_tf import resumable, visualization
 from sact_tf.data import coco, coco_json, image_files, preprocessing
 from sact_tf.detection.config import check_num_proposals, check_proposal_threshold
-from sact_tf.model_garden import detection_configs, detectors
+from sact_tf.model_garden import detection_configs, detectors, labels
 from tools import command_line
 
 
@@ -36,6 +38,11 @@ def main() -> None:
     parser.add_argument(
         "--annotations",
         help="COCO JSON with names of categories, and with ids of images",
+    )
+    parser.add_argument(
+        "--labels",
+        help="names of the classes: a text, one on each line, the background first, or "
+        "a COCO JSON (default: those that the run has kept of its data)",
     )
     parser.add_argument(
         "--score",
@@ -71,10 +78,16 @@ def main() -> None:
     if flags.num_proposals is not None:
         most = run.task.model.num_proposals
         check_num_proposals(flags.num_proposals, most, "--num_proposals")
+    known = labels.by_class(run.class_names)
+    if flags.labels:
+        given = labels.read(flags.labels, run.task.model.num_classes)
+        names |= labels.by_class(given)
+    names = {**known, **names}
     settings = {
         "model": run.checkpoint,
         "images": [str(path.resolve()) for path in files],
         "annotations": flags.annotations,
+        "labels": flags.labels,
         "score": flags.score,
         "halting_bias": flags.halting_bias,
         "num_proposals": flags.num_proposals,
@@ -87,7 +100,11 @@ def main() -> None:
         failed = _detect(run, photographs, records, names, flags)
     done = [records[photo.key] for photo in photographs if photo.path not in failed]
     images = [record["image"] for record in done]
-    entries = [entry for record in done for entry in record["detections"]]
+    entries = [
+        coco.with_name(entry, names)
+        for record in done
+        for entry in record["detections"]
+    ]
     claimed.write("images.json", images)
     claimed.write("detections.json", entries)
     if flags.json:

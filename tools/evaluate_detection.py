@@ -2,11 +2,12 @@ r"""What detectors reach and what they cost: rows of the paper's table 1.
 
 For every run: FLOPs of its feature extractor, mean and standard deviation over images,
 also as a share of those of a plain one (ResNet-101's, unless --reference_units) on the
-same images; FLOPs of its region heads; COCO's twelve metrics; and seconds per image, of the whole detector and of
-the feature extractor alone, dense and sparse. With --output, an evaluation that was
-interrupted goes on. Without --model, only what the plain feature extractors of
-ResNet-50 and ResNet-101 cost on these images. With --num_proposals 300 100 30 a row
-for each number: what there is to win where fewer regions are looked at.
+same images; FLOPs of its region heads; COCO's twelve metrics; and seconds per image,
+of the whole detector and of the feature extractor alone, dense and sparse. With
+--output, an evaluation that was interrupted goes on. Without --model, only what the
+plain feature extractors of ResNet-50 and ResNet-101 cost on these images. With
+--num_proposals 300 100 30 a row for each number: what there is to win where fewer
+regions are looked at.
 
     python -m tools.evaluate_detection --annotations instances_val2017.json \
         --images val2017
@@ -79,7 +80,7 @@ def main() -> None:
         nargs="+",
         type=int,
         metavar="N",
-        help="how many regions of an image are looked at (default: all); a row for each",
+        help="how many regions of an image are looked at (default: all); a row each",
     )
     parser.add_argument(
         "--proposal_threshold",

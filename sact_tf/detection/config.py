@@ -174,9 +174,7 @@ class FasterRCNNConfig:
             )
         if self.backbone.calibration is None and head.calibration is not None:
             # So that it is written down with the rest of the backbone.
-            backbone = dataclasses.replace(
-                self.backbone, calibration=head.calibration
-            )
+            backbone = dataclasses.replace(self.backbone, calibration=head.calibration)
             object.__setattr__(self, "backbone", backbone)
 
     @property

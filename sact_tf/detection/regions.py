@@ -137,7 +137,7 @@ class RegionHeads(tf_keras.layers.Layer):
         }
 
     def _cost(self, record, rows, valid):
-        """What `call` returns as record, from the block's, in which regions are rows."""
+        """What `call` returns as record, from that of the block."""
         count = tf.math.count_nonzero(valid, axis=1, dtype=tf.int32)
 
         def total(values):

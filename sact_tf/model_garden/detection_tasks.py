@@ -16,6 +16,7 @@ from sact_tf.model_garden import (
     detection_configs,
     detection_inputs,
     detectors,
+    labels,
     numerics,
     runs,
 )
@@ -203,6 +204,7 @@ class DetectionTask(base_task.Task):
                 [entry["images"] for entry in pictures],
                 [_confident(entry) for entry in pictures],
                 [entry["maps"][..., 0] for entry in pictures],
+                labels.by_class(labels.find(self.task_config, self.logging_dir)),
             )
             logs["image/detections"] = visualization.to_array(figure)[np.newaxis]
         return logs

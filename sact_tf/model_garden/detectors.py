@@ -14,6 +14,7 @@ from sact_tf.model_garden import (
     backbones,
     detection_configs,
     detection_inputs,
+    labels,
     runs,
 )
 from sact_tf.models.resnet import ResNet
@@ -72,6 +73,15 @@ class Run:
     def built(self) -> "Run":
         """The run: scripts for earlier versions have `run.built.detector`."""
         return self
+
+    @property
+    def class_names(self) -> list[str] | None:
+        """Names of the classes, that of the background first; None if nobody knows.
+
+        Raises:
+          ValueError: the run's labels.txt has not one for each class.
+        """
+        return labels.find(self.task, self.folder)
 
     def labelled_images(self, data: cfg.DataConfig | None = None) -> tf.data.Dataset:
         """Images one by one, with labels, for an evaluation.

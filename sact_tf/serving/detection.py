@@ -150,7 +150,9 @@ class Detector(servable.ImageServable):
                     "num_proposals": np.array([AS_EXPORTED], np.int32),
                     "proposal_threshold": np.array([AS_EXPORTED], np.float32),
                 }
-                name = "limited" if signature == "serving_default" else "limited_explain"
+                name = (
+                    "limited" if signature == "serving_default" else "limited_explain"
+                )
                 yield name, {**inputs, **more}
 
     @property

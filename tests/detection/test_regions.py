@@ -42,8 +42,8 @@ def test_regions_that_are_not_there_cost_nothing_and_change_nothing(adaptivity):
     features, boxes = inputs()
     computed = []
     block = layer.block.call
-    layer.block.call = lambda crops, **kw: computed.append(len(crops)) or block(
-        crops, **kw
+    layer.block.call = lambda crops, **kw: (
+        computed.append(len(crops)) or block(crops, **kw)
     )
     all_of_them = layer(features, boxes, VALID, halting_bias=[0.5, 0.0])
     some = layer(features, boxes, VALID, halting_bias=[0.5, 0.0], skip=True)

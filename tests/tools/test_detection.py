@@ -158,6 +158,9 @@ def test_detect(trained, data, tmp_path, monkeypatch, capsys):
     sizes = {image["id"]: (image["width"], image["height"]) for image in images}
     assert entries
     for entry in entries:
+        # COCO has gaps, and class 2 no name.
+        name = {1: "red", 2: "2", 3: "green", 4: "blue"}[entry["category_id"]]
+        assert entry["category_name"] == name
         x, y, width, height = entry["bbox"]
         limit = sizes[entry["image_id"]]
         assert x >= 0 and y >= 0 and width > 0 and height > 0
@@ -182,6 +185,44 @@ def folders_of_images(tmp_path):
         image["file_name"] = name
     file.write_text(json.dumps(content))
     return file, folder
+
+
+def test_classes_have_the_names_of_the_run(
+    trained, data, tmp_path, monkeypatch, capsys
+):
+    kept = (trained / "labels.txt").read_text()
+    assert kept.splitlines() == ["background", "red", "2", "green", "blue"]
+    captions = []
+    drawn = detect.visualization.detections
+    monkeypatch.setattr(
+        detect.visualization,
+        "detections",
+        lambda *arguments: captions.append(arguments[3]) or drawn(*arguments),
+    )
+    image = data[1] / "000010.png"
+    flags = [image, "--model", trained, "--json", "--output"]
+    given = tmp_path / "names.txt"
+    given.write_text("nothing\nrot\nzwei\ngr\u00fcn\nblau\n")
+    for number, (more, names) in enumerate(
+        (
+            ([], kept.splitlines()),
+            (["--labels", given], given.read_text().splitlines()),
+            (["--labels", data[0]], kept.splitlines()),
+        )
+    ):
+        code, out, _ = call(
+            monkeypatch, capsys, detect, *flags, tmp_path / str(number), *more
+        )
+        assert code == 0 and captions.pop() == dict(enumerate(names))
+        entries = json.loads(out)["detections"]
+        assert entries
+        for entry in entries:
+            assert entry["category_name"] == names[entry["category_id"]]
+    given.write_text("one\ntwo\n")
+    code, _, errors = call(
+        monkeypatch, capsys, detect, *flags, tmp_path / "x", "--labels", given
+    )
+    assert code == 2 and "needs as many labels. Received: 2 lines" in errors
 
 
 def test_images_are_known_by_their_paths(

@@ -201,7 +201,10 @@ def test_from_a_detector_to_drawn_answers(detector, photographs, tool, tmp_path)
             boxes = found["boxes"][0, :count] / scale
             np.testing.assert_allclose(answer["boxes"], boxes, atol=1e-3)
             assert answer["flops"] == found["record"]["flops"][0]
-        for protocol in (["--server", server.grpc], ["--server", server.rest, "--rest"]):
+        for protocol in (
+            ["--server", server.grpc],
+            ["--server", server.rest, "--rest"],
+        ):
             code, out, _ = tool(
                 serving_client, *protocol, photographs, "--json", "--num_proposals", 3
             )

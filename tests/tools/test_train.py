@@ -88,7 +88,9 @@ def test_train_then_compare(tmp_path, monkeypatch, capsys):
     (folder / "params.yaml").write_text(text.replace("        tile_size: 1\n", ""))
     train_tool._claim(str(folder), params)
     params.task.model.backbone.sact_resnet.units = [1, 1, 1]
-    message = r"holds a run of another network \(task.model.*units: .*, \[1, 1, 1\] here"
+    message = (
+        r"holds a run of another network \(task.model.*units: .*, \[1, 1, 1\] here"
+    )
     with pytest.raises(ValueError, match=message):
         train_tool._claim(str(folder), params)
 
