@@ -2,8 +2,10 @@ r"""Detects objects in photographs, and shows where the detector computed (figur
 
 For every image a picture, the detections beside the ponder cost map of the feature
 extractor; for all of them detections.json, in COCO's format of results, and
-images.json, which says which image has which id, what it cost, and its size. Stopped,
-the same command goes on. An image is known by its path below the folder that is given.
+images.json, which says which image has which id, what it cost, and its size. Classes
+have the names that the run has kept of its data, or those of --labels or --annotations.
+Stopped, the same command goes on. An image is known by its path below the folder that
+is given.
 
     python -m tools.detect --model runs/sact --output detections \
         --annotations instances_val2017.json photographs/ 'more/*.jpg'
@@ -20,7 +22,8 @@ from tqdm import tqdm
 
 from sact_tf import resumable, visualization
 from sact_tf.data import coco, coco_json, image_files, preprocessing
-from sact_tf.model_garden import detection_configs, detectors
+from sact_tf.detection.config import check_num_proposals, check_proposal_threshold
+from sact_tf.model_garden import detection_configs, detectors, labels
 from tools import command_line
 
 
@@ -37,6 +40,11 @@ def main() -> None:
         help="COCO JSON with names of categories, and with ids of images",
     )
     parser.add_argument(
+        "--labels",
+        help="names of the classes: a text, one on each line, the background first, or "
+        "a COCO JSON (default: those that the run has kept of its data)",
+    )
+    parser.add_argument(
         "--score",
         type=float,
         default=0.5,
@@ -49,18 +57,41 @@ def main() -> None:
         help="added to every halting logit; above zero the network stops sooner",
     )
     parser.add_argument(
+        "--num_proposals",
+        type=int,
+        help="how many regions of an image are looked at (default: all)",
+    )
+    parser.add_argument(
+        "--proposal_threshold",
+        type=float,
+        help="regions of a lower score are not looked at (default: as in the run)",
+    )
+    parser.add_argument(
         "--json", action="store_true", help="print the detections as JSON"
     )
     flags = parser.parse_args()
     files = image_files.find_named(flags.images)
     names, annotated = _annotations(flags.annotations, files)
+    if flags.proposal_threshold is not None:
+        check_proposal_threshold(flags.proposal_threshold, "--proposal_threshold")
     run = detectors.load(flags.model)
+    if flags.num_proposals is not None:
+        most = run.task.model.num_proposals
+        check_num_proposals(flags.num_proposals, most, "--num_proposals")
+    known = labels.by_class(run.class_names)
+    if flags.labels:
+        given = labels.read(flags.labels, run.task.model.num_classes)
+        names |= labels.by_class(given)
+    names = {**known, **names}
     settings = {
         "model": run.checkpoint,
         "images": [str(path.resolve()) for path in files],
         "annotations": flags.annotations,
+        "labels": flags.labels,
         "score": flags.score,
         "halting_bias": flags.halting_bias,
+        "num_proposals": flags.num_proposals,
+        "proposal_threshold": flags.proposal_threshold,
     }
     claimed = resumable.claim(flags.output, settings, "detections")
     command_line.goes_on()
@@ -69,7 +100,11 @@ def main() -> None:
         failed = _detect(run, photographs, records, names, flags)
     done = [records[photo.key] for photo in photographs if photo.path not in failed]
     images = [record["image"] for record in done]
-    entries = [entry for record in done for entry in record["detections"]]
+    entries = [
+        coco.with_name(entry, names)
+        for record in done
+        for entry in record["detections"]
+    ]
     claimed.write("images.json", images)
     claimed.write("detections.json", entries)
     if flags.json:
@@ -180,12 +215,18 @@ def _detected(run, photo, pixels, picture, names, flags):
         ).numpy()
     else:  # Digit scenes are taken as they are.
         seen = preprocessing.normalize(pixels, "imagenet").numpy()
-    found = run.detector.detect(seen[np.newaxis], halting_bias=flags.halting_bias)
+    found = run.detector.detect(
+        seen[np.newaxis],
+        halting_bias=flags.halting_bias,
+        num_proposals=flags.num_proposals,
+        proposal_threshold=flags.proposal_threshold,
+    )
     count = int(found["count"][0])
     detections = {
         name: found[name][0, :count].numpy() for name in ("boxes", "scores", "classes")
     }
     record = found["record"]
+    head = record["head"]
     image = {
         "id": photo.id,
         "file_name": photo.name,
@@ -195,6 +236,9 @@ def _detected(run, photo, pixels, picture, names, flags):
         "picture": picture.name,
         "ponder_cost": float(record["ponder_cost"][0]),
         "flops": int(record["flops"][0]),
+        "head_ponder_cost": float(head["ponder_cost"][0]),
+        "head_flops": int(head["flops"][0]),
+        "num_regions": int(head["num_regions"][0]),
     }
     scale = np.array(seen.shape[:2]) / pixels.shape[:2]
     original = {**detections, "boxes": detections["boxes"] / np.tile(scale, 2)}

@@ -2,10 +2,12 @@ r"""What detectors reach and what they cost: rows of the paper's table 1.
 
 For every run: FLOPs of its feature extractor, mean and standard deviation over images,
 also as a share of those of a plain one (ResNet-101's, unless --reference_units) on the
-same images; COCO's twelve metrics; and seconds per image, of the whole detector and of
-the feature extractor alone, dense and sparse. With --output, an evaluation that was
-interrupted goes on. Without --model, only what the plain feature extractors of
-ResNet-50 and ResNet-101 cost on these images.
+same images; FLOPs of its region heads; COCO's twelve metrics; and seconds per image,
+of the whole detector and of the feature extractor alone, dense and sparse. With
+--output, an evaluation that was interrupted goes on. Without --model, only what the
+plain feature extractors of ResNet-50 and ResNet-101 cost on these images. With
+--num_proposals 300 100 30 a row for each number: what there is to win where fewer
+regions are looked at.
 
     python -m tools.evaluate_detection --annotations instances_val2017.json \
         --images val2017
@@ -25,7 +27,12 @@ from tqdm import tqdm
 from sact_tf import folders, resumable
 from sact_tf.data import coco, image_files
 from sact_tf.detection import costs
-from sact_tf.detection.config import NUM_BLOCKS
+from sact_tf.detection.config import (
+    NUM_BLOCKS,
+    FasterRCNNConfig,
+    check_num_proposals,
+    check_proposal_threshold,
+)
 from sact_tf.evaluation import detection
 from sact_tf.model_garden import detection_configs, detectors, runs
 from sact_tf.models.backbone import Backbone
@@ -69,6 +76,19 @@ def main() -> None:
         help="added to every halting logit; above zero the networks stop sooner",
     )
     parser.add_argument(
+        "--num_proposals",
+        nargs="+",
+        type=int,
+        metavar="N",
+        help="how many regions of an image are looked at (default: all); a row each",
+    )
+    parser.add_argument(
+        "--proposal_threshold",
+        type=float,
+        metavar="SCORE",
+        help="regions of a lower score are not looked at (default: as in the run)",
+    )
+    parser.add_argument(
         "--output",
         type=pathlib.Path,
         help="folder for table.md, results.json and the detections",
@@ -101,6 +121,18 @@ def _check(flags):
         raise ValueError(
             f"--time_images must be zero or more. Received: {flags.time_images}"
         )
+    if flags.proposal_threshold is not None:
+        check_proposal_threshold(flags.proposal_threshold, "--proposal_threshold")
+    for path in flags.model:
+        # Before hours are spent on the first of several runs.
+        for number in flags.num_proposals or []:
+            check_num_proposals(number, _num_proposals(path), "--num_proposals")
+
+
+def _num_proposals(path):
+    """How many proposals the detector of a run makes."""
+    model = runs.locate(path)[2].get("task", {}).get("model", {})
+    return model.get("num_proposals", FasterRCNNConfig.num_proposals)
 
 
 def _print_plain(flags):
@@ -151,9 +183,13 @@ def _rows(flags):
     evaluations, names = [], []
     for number, path in enumerate(flags.model, 1):
         run = detectors.load(path)
-        names.append(pathlib.Path(run.folder).resolve().name)
-        store = f"{number}-{image_files.short_name(names[-1])}.json"
-        evaluations.append(_evaluate(run, names[-1], store, flags))
+        name = pathlib.Path(run.folder).resolve().name
+        store = f"{number}-{image_files.short_name(name)}"
+        for proposals in flags.num_proposals or [None]:
+            several = proposals is not None
+            names.append(f"{name}, {proposals} regions" if several else name)
+            file = f"{store}-{proposals}.json" if several else f"{store}.json"
+            evaluations.append(_evaluate(run, names[-1], file, flags, proposals))
     seconds = _time(flags) if flags.time_images else [{}] * len(names)
     return [
         evaluation.row(name, times)
@@ -178,7 +214,7 @@ def _batches(run, flags):
     return batches.take(flags.num_images) if flags.num_images else batches
 
 
-def _evaluate(run, name, store, flags):
+def _evaluate(run, name, store, flags, num_proposals):
     kept = flags.output and resumable.Run(flags.output)
     evaluation = detection.Evaluation(kept.read(store) if kept else None)
     saving = kept.saving(store, _SAVE_EVERY) if kept else None
@@ -201,6 +237,8 @@ def _evaluate(run, name, store, flags):
                 labels,
                 reference_units=units,
                 halting_bias=flags.halting_bias,
+                num_proposals=num_proposals,
+                proposal_threshold=flags.proposal_threshold,
             )
             if saving:
                 saving.offer(evaluation.state())
@@ -213,17 +251,16 @@ def _time(flags):
     All of them take turns, so that they can be compared; the better of two counts.
     """
     batches, candidates = [], {}
-    for index, path in enumerate(flags.model):
+    numbers = flags.num_proposals or [None]
+    for path in flags.model:
+        first = len(batches)
         for kind, execution in _EXECUTIONS.items():
             run = detectors.load(path, execution)
-            functions = {
-                kind: _detecting(run.detector, flags.halting_bias),
-                f"extractor, {kind}": _extracting(
-                    run.detector.extractor, flags.halting_bias
-                ),
-            }
-            candidates.update({(index, k): f for k, f in functions.items()})
-        batches.append(list(_batches(run, flags).take(flags.time_images)))
+            extract = _extracting(run.detector.extractor, flags.halting_bias)
+            for index, number in enumerate(numbers, first):
+                candidates[index, kind] = _detecting(run.detector, flags, number)
+            candidates[first, f"extractor, {kind}"] = extract
+        batches += [list(_batches(run, flags).take(flags.time_images))] * len(numbers)
     best = {key: np.full(len(batches[key[0]]), np.inf) for key in candidates}
     turns = [
         (image, key)
@@ -247,9 +284,11 @@ def _time(flags):
     ]
 
 
-def _detecting(detector, halting_bias):
+def _detecting(detector, flags, num_proposals):
+    settings = (flags.halting_bias, num_proposals, flags.proposal_threshold)
+
     def detect(images, image_shapes):
-        detector.detect(images, image_shapes, halting_bias)["scores"].numpy()
+        detector.detect(images, image_shapes, *settings)["scores"].numpy()
 
     return detect
 

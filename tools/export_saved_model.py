@@ -22,7 +22,7 @@ import pathlib
 import tensorflow as tf
 
 from sact_tf import text_files
-from sact_tf.data import coco, preprocessing
+from sact_tf.data import preprocessing
 from sact_tf.models.config import FAMILIES
 from sact_tf.serving import checks, classification, detection, export, servable
 from tools import command_line, networks
@@ -30,8 +30,8 @@ from tools import command_line, networks
 _PREPROCESSING = ("central_crop", "whole_image")
 _TOP_K = 5
 _OF_CLASSIFICATION = ("image_size", "preprocessing", "top_k")
-_OF_DETECTION = ("shorter_side", "longer_side")
-_DIGITS = ["background", *map(str, range(10))]
+_SIDES = ("shorter_side", "longer_side")
+_OF_DETECTION = (*_SIDES, "num_proposals", "proposal_threshold")
 
 
 def main() -> None:
@@ -63,13 +63,25 @@ def main() -> None:
         help="side in pixels that every image is brought to; default: that of the run, "
         f"or {_sizes()}",
     )
-    for side in _OF_DETECTION:
+    for side in _SIDES:
         parser.add_argument(
             f"--{side}",
             type=int,
             help=f"of a detector's images, in pixels: the {side.replace('_', ' ')} is "
             "brought to this, unless the other one says less; default: as in the run",
         )
+    parser.add_argument(
+        "--num_proposals",
+        type=int,
+        help="how many regions of an image a detector looks at, unless a request says "
+        "otherwise (default: all)",
+    )
+    parser.add_argument(
+        "--proposal_threshold",
+        type=float,
+        help="regions of a lower score are not looked at, unless a request says "
+        "otherwise (default: as in the run)",
+    )
     parser.add_argument(
         "--preprocessing",
         choices=_PREPROCESSING,
@@ -81,8 +93,8 @@ def main() -> None:
         type=pathlib.Path,
         metavar="FILE",
         help="names of the classes, one on each line, for a detector that of the "
-        "background first; or a COCO JSON with categories; default: those of the data "
-        "of a detector's run, if they are still there, or numbers",
+        "background first; or a COCO JSON with categories; default: those that a "
+        "detector's run has kept of its data (labels.txt), or numbers",
     )
     parser.add_argument(
         "--top_k", type=int, help=f"classes in an answer (default: {_TOP_K})"
@@ -183,32 +195,23 @@ def _classifier(flags):
 
 
 def _detector(flags, run):
-    from sact_tf.model_garden import detection_configs
+    from sact_tf.model_garden import detection_configs, labels
 
     data, count = run.task.validation_data, run.task.model.num_classes
     scenes = isinstance(data, detection_configs.DetectionScenes)
     sides = [data.image_size] * 2 if scenes else [data.shorter_side, data.longer_side]
-    for index, name in enumerate(_OF_DETECTION):
+    for index, name in enumerate(_SIDES):
         if getattr(flags, name) is not None:
             sides[index] = getattr(flags, name)
-    annotations = flags.labels
-    if annotations is None and not scenes and data.annotation_file:
-        there = os.path.exists(data.annotation_file)
-        annotations = pathlib.Path(data.annotation_file) if there else None
-    labels = None
-    if annotations and annotations.suffix.lower() == ".json":
-        labels = coco.class_names(annotations, count)
-    elif annotations:
-        labels = text_files.lines(annotations)
-    elif scenes and count == len(_DIGITS):
-        labels = _DIGITS
     return detection.Detector(
         run.detector,
         count,
         shorter_side=sides[0],
         longer_side=sides[1],
-        labels=labels,
+        labels=labels.read(flags.labels, count) if flags.labels else run.class_names,
         limits=_limits(flags, detection.MAX_BATCH_SIZE, detection.MIN_SIDE),
+        num_proposals=flags.num_proposals,
+        proposal_threshold=flags.proposal_threshold,
     )
 
 

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from sact_tf import resumable, visualization
 from sact_tf.data import image_files
 from sact_tf.serving.client import Client, per_image
+from sact_tf.serving.detection import AS_EXPORTED
 from tools import command_line
 
 _MAP = "ponder_cost_map"
@@ -42,6 +43,17 @@ def main() -> None:
         type=float,
         default=0.0,
         help="above zero: sooner, less accurate; below zero: later (default: 0)",
+    )
+    parser.add_argument(
+        "--num_proposals",
+        type=int,
+        help="how many regions of an image a detector looks at (default: as exported)",
+    )
+    parser.add_argument(
+        "--proposal_threshold",
+        type=float,
+        help="a detector does not look at regions of a lower score (default: as "
+        "exported)",
     )
     parser.add_argument(
         "--explain", action="store_true", help="ask for ponder cost maps, too"
@@ -73,6 +85,15 @@ def main() -> None:
         raise ValueError(
             f"--batch_size must be at least 1. Received: {flags.batch_size}"
         )
+    if flags.num_proposals is not None and flags.num_proposals < 1:
+        raise ValueError(
+            f"--num_proposals must be at least 1. Received: {flags.num_proposals}"
+        )
+    if flags.proposal_threshold is not None and not 0 <= flags.proposal_threshold <= 1:
+        raise ValueError(
+            "--proposal_threshold must be a number from 0 to 1. Received: "
+            f"{flags.proposal_threshold}"
+        )
     files = image_files.find_named(flags.images)
     answers = _asked(files, flags) if flags.output else _ask(list(files), flags)
     if flags.json:
@@ -87,6 +108,7 @@ def _asked(files, flags):
     settings = {
         **{name: getattr(flags, name) for name in ("model", "version", "score")},
         "halting_bias": flags.halting_bias,
+        **_limits(flags),
         "images": [str(path.resolve()) for path in files],
     }
     with _client(flags) as client:
@@ -114,6 +136,9 @@ def _ask(paths, flags, keep=lambda path, answer: None):
     """Answers of the server, a dict of arrays for each image; `keep` has each first."""
     answers = []
     signature = "explain" if flags.explain else "serving_default"
+    limits = _limits(flags)
+    if limits:
+        signature = "limited_explain" if flags.explain else "limited"
     with (
         _client(flags) as client,
         tqdm(total=len(paths), desc="asking", unit="image") as progress,
@@ -123,6 +148,7 @@ def _ask(paths, flags, keep=lambda path, answer: None):
             inputs = {
                 "images": [_sent(path) for path in batch],
                 "halting_bias": flags.halting_bias,
+                **limits,
             }
             answer = per_image(client.predict(signature, inputs))
             for path, values in zip(batch, answer, strict=True):
@@ -130,6 +156,15 @@ def _ask(paths, flags, keep=lambda path, answer: None):
                 keep(path, answers[-1])
             progress.update(len(batch))
     return answers
+
+
+def _limits(flags):
+    """Which regions a detector looks at; empty where nothing is said of it."""
+    given = {k: getattr(flags, k) for k in ("num_proposals", "proposal_threshold")}
+    if all(value is None for value in given.values()):
+        return {}
+    # REST asks for all inputs.
+    return {k: AS_EXPORTED if value is None else value for k, value in given.items()}
 
 
 def _client(flags):
@@ -158,6 +193,8 @@ def _title(answer, score):
         for name, share in zip(answer["names"], sure, strict=True)
     )
     cost = f"ponder cost {answer['ponder_cost']:.2f}, {answer['flops']:.3g} FLOPs"
+    if "head_flops" in answer:
+        cost += f", of the region heads {answer['head_flops']:.3g}"
     return f"{best or 'nothing'}; {cost}"
 
 

@@ -25,7 +25,7 @@ from official.common import flags as garden_flags
 from official.core import exp_factory, train_utils
 from official.vision import train  # noqa: F401, has a flag of its own.
 
-from sact_tf import text_files
+from sact_tf import resumable, text_files
 from sact_tf.checkpoints import patterns
 from sact_tf.distribution import strategies
 from sact_tf.distribution.cluster import from_environment
@@ -172,10 +172,16 @@ def _claim(folder, params):
         return
     with tf.io.gfile.GFile(path) as file:
         there = yaml.safe_load(file)["task"]["model"]
-    if there != params.as_dict()["task"]["model"]:
+    # Fields that it does not have yet are at their defaults.
+    known = type(params.task.model)()
+    known.override(there, is_strict=False)
+    others = resumable.differences(
+        known.as_dict(), params.as_dict()["task"]["model"], "task.model"
+    )
+    if others:
         raise ValueError(
-            f"{folder} holds a run of another network (see task.model in its "
-            "params.yaml). Give another --model_dir, or move that one away"
+            f"{folder} holds a run of another network ({'; '.join(others[:3])}). Give "
+            "another --model_dir, or move that one away"
         )
 
 

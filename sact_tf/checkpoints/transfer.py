@@ -76,13 +76,13 @@ def initialize_from(model, source, *, head: bool = True) -> list[str]:
             f"Received: source.units={source.units}, model.units={model.units}"
         )
     given = variables_by_path(source)
-    same_scores = model.adaptivity == source.adaptivity
+    other_scores = _blocks_of_another_kind(model, source)
     taken, kept = {}, []
     for path, variable in variables_by_path(model).items():
-        halting = "/halting" in path
+        halting = "/halting" in path and path.partition("/")[0] in other_scores
         fresh = path not in given and any(part in path for part in _OF_SAMPLING)
         unwanted = not head and path.startswith("head/logits")
-        if (halting and not same_scores) or unwanted or fresh:
+        if halting or unwanted or fresh:
             kept.append(path)
         else:
             taken[path] = variable
@@ -101,3 +101,13 @@ def initialize_from(model, source, *, head: bool = True) -> list[str]:
     for path, variable in taken.items():
         variable.assign(given[path])
     return kept
+
+
+def _blocks_of_another_kind(model, source):
+    """Names of the blocks whose units halt otherwise: a detector's last one may."""
+
+    def adaptivities(network):
+        return [getattr(b, "adaptivity", network.adaptivity) for b in network.blocks]
+
+    kinds = zip(adaptivities(model), adaptivities(source), strict=True)
+    return {f"block{i}" for i, (one, other) in enumerate(kinds, 1) if one != other}

@@ -1,16 +1,51 @@
 """What can be chosen about a detector, checked at once."""
 
 import dataclasses
+import math
 import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sact_tf.models.config import BackboneConfig
+from sact_tf.models.config import ADDED_LATER, BackboneConfig
 
 #: Of the feature extractor; the one after them goes into the region heads.
 NUM_BLOCKS = 3
 #: Of the feature extractor.
 STRIDE = 16
+#: Of the region heads: nowhere, once for each region, or at each position of a region.
+HEAD_ADAPTIVITIES = ("none", "act", "sact")
+
+
+def check_num_proposals(value, most: int, name: str = "num_proposals") -> None:
+    """Refuses what cannot be a number of proposals to look at.
+
+    Args:
+      value: one number.
+      most: how many the detector proposes.
+      name: of the argument, for the message.
+
+    Raises:
+      ValueError: it is no integer from 1 to `most`.
+    """
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or not 1 <= value <= most:
+        raise ValueError(
+            f"{name} must be an integer from 1 to {most}, the proposals that the "
+            f"detector makes. Received: {name}={value!r}"
+        )
+
+
+def check_proposal_threshold(value, name: str = "proposal_threshold") -> None:
+    """Refuses what cannot be the least score of proposals to look at.
+
+    Raises:
+      ValueError: it is no number from 0 to 1.
+    """
+    if not isinstance(value, numbers.Real) or not 0 <= value <= 1:
+        raise ValueError(
+            f"{name} must be a number from 0 to 1, which scores are, too. Received: "
+            f"{name}={value!r}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +70,16 @@ class FasterRCNNConfig:
       max_detections: of an image.
       proposal_score_weight, proposal_box_weight, class_weight, box_weight: of the four
         losses, see `losses.detector_losses`.
+      head_adaptivity: where block 4 may halt in the region heads: "none", "act" (one
+        decision for each region) or "sact" (one for each position of a region); None
+        for that of the backbone.
+      head_tau: weight of the heads' ponder cost (eqn 13, mean over regions); the paper
+        has none.
+      proposal_threshold: proposals of a lower score are not looked at in detection, 0
+        to 1; 0 for all. Training samples from all of them.
+
+    A field that is added must have a default that changes nothing, and ADDED_LATER as
+    metadata (see BackboneConfig).
 
     Raises:
       ValueError: an argument is out of range; the message says which.
@@ -63,6 +108,9 @@ class FasterRCNNConfig:
     proposal_box_weight: float = 1.0
     class_weight: float = 1.0
     box_weight: float = 1.0
+    head_adaptivity: str | None = dataclasses.field(default=None, metadata=ADDED_LATER)
+    head_tau: float = dataclasses.field(default=0.0, metadata=ADDED_LATER)
+    proposal_threshold: float = dataclasses.field(default=0.0, metadata=ADDED_LATER)
 
     def __post_init__(self):
         """Checks the fields."""
@@ -101,6 +149,43 @@ class FasterRCNNConfig:
                     f"{name}={list(values)}"
                 )
             object.__setattr__(self, name, values)
+        check_proposal_threshold(self.proposal_threshold)
+        self._check_head()
+
+    def _check_head(self):
+        kinds = ", ".join(map(repr, HEAD_ADAPTIVITIES))
+        if self.head_adaptivity not in (None, *HEAD_ADAPTIVITIES):
+            raise ValueError(
+                f"head_adaptivity must be one of {kinds}, or None for that of the "
+                f"backbone. Received: head_adaptivity={self.head_adaptivity!r}"
+            )
+        tau = self.head_tau
+        if not isinstance(tau, numbers.Real) or not math.isfinite(tau) or tau < 0:
+            raise ValueError(
+                f"head_tau must be zero or more. Received: head_tau={tau!r}"
+            )
+        head = self.head_network
+        if tau and head.adaptivity == "none":
+            raise ValueError(
+                "head_tau is the price of units that region heads could leave out, and "
+                "these leave none out: set head_adaptivity to 'act' or 'sact'. "
+                f"Received: head_tau={tau}, head_adaptivity={self.head_adaptivity!r}, "
+                f"adaptivity={self.backbone.adaptivity!r}"
+            )
+        if self.backbone.calibration is None and head.calibration is not None:
+            # So that it is written down with the rest of the backbone.
+            backbone = dataclasses.replace(self.backbone, calibration=head.calibration)
+            object.__setattr__(self, "backbone", backbone)
+
+    @property
+    def head_network(self) -> BackboneConfig:
+        """The network that block 4 of the region heads is of."""
+        if self.head_adaptivity in (None, self.backbone.adaptivity):
+            return self.backbone
+        # Tiles are of SACT, and only one of the two can be that.
+        return dataclasses.replace(
+            self.backbone, adaptivity=self.head_adaptivity, tile_size=1
+        )
 
     @property
     def num_anchors(self) -> int:
@@ -115,7 +200,10 @@ class FasterRCNNConfig:
     def arguments(self) -> dict:
         """The fields as plain values, for `get_config`."""
         values = {
-            field.name: getattr(self, field.name) for field in dataclasses.fields(self)
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if not field.metadata.get("added_later")
+            or getattr(self, field.name) != field.default
         }
         return {
             **values,

@@ -1,4 +1,4 @@
-"""What a feature extractor would cost if it did not adapt."""
+"""What region heads cost, and a feature extractor would cost if it did not adapt."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,20 @@ import tensorflow as tf
 
 from sact_tf import flops
 from sact_tf.models import imagenet
+
+#: Names of what the region heads cost, in logs.
+HEAD_COSTS = ("head_ponder_cost", "head_flops")
+
+
+def head_costs(record: dict) -> dict[str, tf.Tensor]:
+    """What the region heads have spent on each image, by name: float32 [B].
+
+    Args:
+      record: of a FasterRCNN.
+    """
+    head = record["head"]
+    values = (head["ponder_cost"], tf.cast(head["flops"], tf.float32))
+    return dict(zip(HEAD_COSTS, values, strict=True))
 
 
 def plain_flops(

@@ -5,11 +5,18 @@ image, M objects, K classes (the background, class 0, included), D detections. B
 [ymin, xmin, ymax, xmax] in pixels.
 """
 
+import numpy as np
 import tensorflow as tf
 import tf_keras
 
 from sact_tf.checkpoints.transfer import Parts
-from sact_tf.detection.config import NUM_BLOCKS, STRIDE, FasterRCNNConfig
+from sact_tf.detection.config import (
+    NUM_BLOCKS,
+    STRIDE,
+    FasterRCNNConfig,
+    check_num_proposals,
+    check_proposal_threshold,
+)
 from sact_tf.detection.proposals import ProposalGenerator
 from sact_tf.detection.regions import DetectionFilter, RegionHeads
 from sact_tf.detection.targets import RegionSampler
@@ -71,6 +78,8 @@ class FasterRCNN(DetectorTraining, tf_keras.Model):
         classes=None,
         training=None,
         halting_bias=None,
+        num_proposals=None,
+        proposal_threshold=None,
     ):
         """Detects objects, or says what a loss needs to know.
 
@@ -84,18 +93,26 @@ class FasterRCNN(DetectorTraining, tf_keras.Model):
           training: whether batch norms use the statistics of the batch.
           halting_bias: optional scalar, or one number per image [B], added to every
             halting logit; above zero the network stops sooner.
+          num_proposals: integers, one or [B]: how many regions of each image are looked
+            at, the best-scored ones; those of the config by default. For detections
+            only, as the next one.
+          proposal_threshold: numbers, one or [B]: regions of a lower score are not
+            looked at; that of the config by default.
 
         Returns:
           A dict with
 
             anchors [A, 4], eligible bool [B, A], proposal_logits [B, A] and
               proposal_boxes [B, A, 4]: of the first stage;
-            class_logits [B, N, K] and box_outputs [B, N, 4 K]: of the second;
+            class_logits [B, N, K] and box_outputs [B, N, 4 K]: of the second; zero for
+              regions that are not looked at;
             class_targets int32 [B, N] and box_targets [B, N, 4], with boxes; else
             detection_boxes [B, D, 4] in pixels, detection_scores [B, D],
               detection_classes int32 [B, D] and num_detections int32 [B];
             record: what the feature extractor spent: flops int64 [B], ponder_cost [B]
-              and blocks (see sact_tf.layers.adaptive_blocks).
+              and blocks (see sact_tf.layers.adaptive_blocks); and head, what the region
+              heads spent on regions that there are (see RegionHeads.call). What the
+              region proposal network costs, always the same, is in neither.
 
         Raises:
           ValueError: no boxes or classes to train on, or fewer than `num_sampled`.
@@ -120,13 +137,27 @@ class FasterRCNN(DetectorTraining, tf_keras.Model):
         if padded:
             activated = without_padding(activated, within(map_sizes, features))
         first = self.proposal_head(activated, image_shapes)
-        regions, targets = first.proposals.boxes, {}
         if boxes is not None:
             regions, targets = self._sample(first.proposals, boxes, classes)
-        second = self.box_head(features, regions, map_sizes, training, halting_bias)
+            valid = regions[..., 2] > 0  # The sampler fills up with rows of -1.
+        else:
+            if proposal_threshold is None:
+                proposal_threshold = self.config.proposal_threshold
+            proposals = first.proposals.best(num_proposals, proposal_threshold)
+            regions, valid = proposals.boxes, proposals.valid
+        second = self.box_head(
+            features,
+            regions,
+            valid,
+            map_sizes,
+            training,
+            halting_bias,
+            skip=boxes is None,
+        )
+        record["head"] = second.pop("record")
         if boxes is None:
             targets = self._filter(
-                **second, proposals=first.proposals, image_shapes=image_shapes
+                **second, proposals=proposals, image_shapes=image_shapes
             )
         return {
             "anchors": first.anchors,
@@ -143,42 +174,74 @@ class FasterRCNN(DetectorTraining, tf_keras.Model):
             tf.TensorSpec([None, None, None, 3], tf.float32),
             tf.TensorSpec([None, 2], tf.float32),
             tf.TensorSpec([None], tf.float32),
+            tf.TensorSpec([None], tf.int32),
+            tf.TensorSpec([None], tf.float32),
         ],
         autograph=False,
     )
-    def _detect(self, images, image_shapes, halting_bias):
+    def _detect(self, images, image_shapes, halting_bias, num_proposals, threshold):
         outputs = self(
             images,
             image_shapes=image_shapes,
             training=False,
             halting_bias=halting_bias,
+            num_proposals=num_proposals,
+            proposal_threshold=threshold,
         )
         record = with_maps(outputs["record"], tf.shape(images)[1:3])
         names = ("boxes", "scores", "classes")
         detections = {name: outputs[f"detection_{name}"] for name in names}
         return {**detections, "count": outputs["num_detections"], "record": record}
 
-    def detect(self, images, image_shapes=None, halting_bias=0.0) -> dict:
+    def detect(
+        self,
+        images,
+        image_shapes=None,
+        halting_bias=0.0,
+        num_proposals=None,
+        proposal_threshold=None,
+    ) -> dict:
         """Detects objects in images of any size, with one trace for all sizes.
 
         Args:
           images: as for `call`; a tensor or an array.
           image_shapes: as for `call`.
           halting_bias: as for `call`.
+          num_proposals: as for `call`.
+          proposal_threshold: as for `call`.
 
         Returns:
           A dict of tensors: boxes float32 [B, D, 4] in pixels, scores float32 [B, D]
           (descending), classes int32 [B, D], count int32 [B], how many of D there are;
           and record, what the feature extractor spent: as `ResNet.introspect` gives it,
-          but for the logits.
+          but for the logits, and with head, what the region heads spent (see `call`).
+
+        Raises:
+          ValueError: num_proposals or proposal_threshold is out of range, or neither
+            one number nor one for each image.
         """
+        config = self.config
+        if num_proposals is None:
+            num_proposals = config.num_proposals
+        if proposal_threshold is None:
+            proposal_threshold = config.proposal_threshold
         images = tf.convert_to_tensor(images, tf.float32)
+        for value in _known("num_proposals", num_proposals, images):
+            check_num_proposals(value, config.num_proposals)
+        for value in _known("proposal_threshold", proposal_threshold, images):
+            check_proposal_threshold(value)
         if image_shapes is None:
             image_shapes = [images.shape[1:3]] * len(images)
+
+        def of_each(value, dtype):
+            return tf.broadcast_to(tf.cast(value, dtype), tf.shape(images)[:1])
+
         result = self._detect(
             images,
             tf.cast(image_shapes, tf.float32),
-            tf.broadcast_to(tf.cast(halting_bias, tf.float32), tf.shape(images)[:1]),
+            of_each(halting_bias, tf.float32),
+            of_each(num_proposals, tf.int32),
+            of_each(proposal_threshold, tf.float32),
         )
         self.extractor.with_names(result["record"])
         return result
@@ -223,3 +286,16 @@ class FasterRCNN(DetectorTraining, tf_keras.Model):
     def build(self, input_shape):
         """Nothing is left to build: all variables are made with the layers."""
         self._build_input_shape = input_shape
+
+
+def _known(name, values, images):
+    """Numbers for images, as Python's; none while a graph is traced."""
+    if tf.is_tensor(values) and not hasattr(values, "numpy"):
+        return []
+    shape = np.shape(values)
+    if shape not in ((), (len(images),)):
+        raise ValueError(
+            f"{name} must be one number, or one for each image. Received: {name} of "
+            f"the shape {shape} for {len(images)} images"
+        )
+    return np.ravel(values).tolist()

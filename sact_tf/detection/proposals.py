@@ -28,6 +28,21 @@ class Proposals(NamedTuple):
     scores: tf.Tensor
     valid: tf.Tensor
 
+    def best(self, number=None, threshold=None) -> "Proposals":
+        """The same, of which fewer are valid.
+
+        Args:
+          number: how many of each image, at most: integers, one or [B]; all by default.
+          threshold: proposals of a lower score are not: one number or [B].
+        """
+        valid = self.valid
+        if number is not None:
+            rank = tf.range(tf.shape(valid)[1])
+            valid &= rank < tf.reshape(tf.cast(number, tf.int32), [-1, 1])
+        if threshold is not None:
+            valid &= self.scores >= tf.reshape(tf.cast(threshold, tf.float32), [-1, 1])
+        return self._replace(valid=valid)
+
 
 class FirstStage(NamedTuple):
     """What the first stage says.

@@ -4,6 +4,7 @@ import tensorflow as tf
 import tf_keras
 
 from sact_tf.detection import losses
+from sact_tf.detection.costs import HEAD_COSTS, head_costs
 from sact_tf.models.cost_logging import OptimizerFirst
 from sact_tf.models.cost_record import per_image
 
@@ -13,7 +14,8 @@ class DetectorTraining(OptimizerFirst):
 
     Elements of a data set are pairs of images and a dict: boxes and classes of the
     objects, and, where images are padded, image_shapes (see FasterRCNN.call). The logs
-    have `loss`, its parts, and the costs of the feature extractor, means over images.
+    have `loss`, its parts, and the costs of the feature extractor and of the region
+    heads, means over images.
     """
 
     _log_metrics = ()  # None for the Model Garden's trainer, which has its own.
@@ -37,10 +39,9 @@ class DetectorTraining(OptimizerFirst):
         super().compile(optimizer=optimizer, **options)
         blocks = [f"units_{block.name}" for block in self.extractor.blocks]
         names = ("loss", *losses.NAMES, "auxiliary_loss", "ponder_cost", *blocks)
+        names = (*names, "flops", *HEAD_COSTS)
         with self.distribute_strategy.scope():
-            self._log_metrics = [
-                tf_keras.metrics.Mean(name) for name in (*names, "flops")
-            ]
+            self._log_metrics = [tf_keras.metrics.Mean(name) for name in names]
 
     def compile_from_config(self, config):
         """Compiles a detector from a file as it was; see tf_keras.Model."""
@@ -95,6 +96,7 @@ class DetectorTraining(OptimizerFirst):
             "loss": found["total_loss"],
             "ponder_cost": record["ponder_cost"],
             "flops": tf.cast(record["flops"], tf.float32),
+            **head_costs(record),
         }
         for block, layer in zip(record["blocks"], self.extractor.blocks, strict=True):
             values[f"units_{layer.name}"] = per_image(block["num_units"], block)

@@ -35,6 +35,13 @@ class Row:
       ponder_cost: of the feature extractor, mean over images.
       num_images: how many images were evaluated.
       seconds: per image, by kind of execution; empty where it was not measured.
+      head_flops, head_flops_std: of the region heads, mean and standard deviation over
+        images.
+      head_ponder_cost: of the region heads, mean over the regions of an image, and over
+        images.
+      num_regions: that the region heads have computed, mean over images.
+
+    What an evaluation that an earlier version began has not counted is None.
     """
 
     name: str
@@ -47,6 +54,10 @@ class Row:
     ponder_cost: float
     num_images: int
     seconds: dict[str, float]
+    head_flops: float | None = None
+    head_flops_std: float | None = None
+    head_ponder_cost: float | None = None
+    num_regions: float | None = None
 
     def as_dict(self) -> dict:
         """For JSON."""
@@ -82,6 +93,8 @@ class Evaluation:
         *,
         reference_units: Sequence[int],
         halting_bias: float = 0.0,
+        num_proposals: int | None = None,
+        proposal_threshold: float | None = None,
     ) -> dict:
         """Detects objects in an image, and counts it.
 
@@ -92,12 +105,16 @@ class Evaluation:
           reference_units: residual units of the plain feature extractor to compare
             with.
           halting_bias: see `FasterRCNN.call`.
+          num_proposals: see `FasterRCNN.call`.
+          proposal_threshold: see `FasterRCNN.call`.
 
         Returns:
           What `FasterRCNN.detect` gave.
         """
         shapes = labels["image_shapes"]
-        found = detector.detect(images, shapes, halting_bias)
+        found = detector.detect(
+            images, shapes, halting_bias, num_proposals, proposal_threshold
+        )
         reference = costs.plain_flops(detector.extractor, shapes, reference_units)
         self.add(
             {key: value[0].numpy() for key, value in labels["groundtruths"].items()},
@@ -142,13 +159,17 @@ class Evaluation:
         }
         detections["boxes"] = detections["boxes"] / np.tile(np.asarray(scale), 2)
         self._state["detections"] += coco.as_json([image], [detections])
-        flops = int(found["record"]["flops"][0])
+        record = found["record"]
+        flops, head = int(record["flops"][0]), record["head"]
         self._state["costs"].append(
             {
                 "flops": flops,
                 "share": flops / int(reference_flops),
                 "reference_flops": int(reference_flops),
-                "ponder_cost": float(found["record"]["ponder_cost"][0]),
+                "ponder_cost": float(record["ponder_cost"][0]),
+                "head_flops": int(head["flops"][0]),
+                "head_ponder_cost": float(head["ponder_cost"][0]),
+                "num_regions": int(head["num_regions"][0]),
             }
         )
 
@@ -160,10 +181,17 @@ class Evaluation:
         """
         if not self.num_images:
             raise ValueError("There are no images to evaluate: the data set is empty.")
+        counted = self._state["costs"]
+        keys = ("flops", "share", "reference_flops", "ponder_cost")
+        of_head = ("head_flops", "head_ponder_cost", "num_regions")
         spent = {
-            key: np.array([cost[key] for cost in self._state["costs"]], np.float64)
-            for key in ("flops", "share", "reference_flops", "ponder_cost")
+            key: np.array([cost[key] for cost in counted], np.float64)
+            for key in (*keys, *of_head)
+            if all(key in cost for cost in counted)
         }
+        head = {key: spent[key].mean() for key in of_head if key in spent}
+        if head:
+            head["head_flops_std"] = spent["head_flops"].std()
         return Row(
             name=name,
             metrics=coco_metrics(
@@ -177,6 +205,7 @@ class Evaluation:
             ponder_cost=spent["ponder_cost"].mean(),
             num_images=self.num_images,
             seconds=seconds or {},
+            **head,
         )
 
 
@@ -226,18 +255,21 @@ def coco_metrics(
 
 
 def markdown_table(rows: Sequence[Row]) -> str:
-    """The rows as a Markdown table: the paper's columns, AP50 and the times."""
+    """The rows as a Markdown table: the paper's columns, the heads', AP50 and times."""
     kinds = list(dict.fromkeys(kind for row in rows for kind in row.seconds))
-    table = [
-        ["feature extractor", "FLOPs", "FLOPs (%)", "mAP @ [.5, .95] (%)", "AP50 (%)"]
-        + [f"s per image, {kind}" for kind in kinds]
-    ]
+    names = ("feature extractor", "FLOPs", "FLOPs (%)", "FLOPs of the heads")
+    names = (*names, "mAP @ [.5, .95] (%)", "AP50 (%)")
+    table = [[*names, *(f"s per image, {kind}" for kind in kinds)]]
     for row in rows:
+        head = ""
+        if row.head_flops is not None:
+            head = f"{row.head_flops:.4g} ± {row.head_flops_std:.2g}"
         table.append(
             [
                 row.name,
                 f"{row.flops:.4g} ± {row.flops_std:.2g}",
                 f"{100 * row.share:.1f} ± {100 * row.share_std:.1f}",
+                head,
                 f"{100 * row.metrics['AP']:.2f}",
                 f"{100 * row.metrics['AP50']:.2f}",
                 *(f"{row.seconds[k]:.3f}" if k in row.seconds else "" for k in kinds),

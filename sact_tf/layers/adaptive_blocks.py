@@ -77,6 +77,11 @@ class Block(tf_keras.layers.Layer):
         self._calibration = calibration or Calibration()
         self.built = True
 
+    @property
+    def adaptivity(self) -> str:
+        """One of "none", "act" and "sact"."""
+        return self._adaptivity
+
     def map_sizes(self, map_sizes: tf.Tensor) -> tf.Tensor:
         """Sizes of the outputs for inputs of some sizes: integers of any shape."""
         return -(-map_sizes // self.units[0].stride)

@@ -2,6 +2,9 @@
 
 import tensorflow as tf
 
+#: Crops in a chunk, at most, where it is not known how many there are.
+_CHUNK = 16
+
 
 def crop_and_resize(
     features: tf.Tensor,
@@ -12,6 +15,7 @@ def crop_and_resize(
     pool_size: int = 7,
     crops_at_once: int = 64,
     map_sizes: tf.Tensor | None = None,
+    images: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Crops regions with `tf.image.crop_and_resize`, then max-pools the crops.
 
@@ -24,16 +28,19 @@ def crop_and_resize(
 
     Args:
       features: [B, h, w, C].
-      boxes: float32 [B, N, 4], [ymin, xmin, ymax, xmax] in pixels of the image.
+      boxes: float32 [B, N, 4], [ymin, xmin, ymax, xmax] in pixels of the image; or
+        [R, 4], those of all images together.
       stride: pixels from one cell to the next.
       crop_size: side of a crop before pooling.
       pool_size: side of a crop after pooling; divides `crop_size`.
       crops_at_once: how many crops may be in memory before they are pooled.
       map_sizes: int32 [B, 2], height and width of the part of each map that is not
         padding; the whole map by default.
+      images: int32 [R], which image each of R boxes is of.
 
     Returns:
-      [B, N, pool_size, pool_size, C], of the dtype of the features.
+      [B, N, pool_size, pool_size, C], or [R, pool_size, pool_size, C]; of the dtype of
+      the features.
 
     Raises:
       ValueError: `pool_size` does not divide `crop_size`, or `crops_at_once` is not
@@ -46,18 +53,31 @@ def crop_and_resize(
         )
     if crops_at_once < 1:
         raise ValueError(f"crops_at_once must be at least 1. Received: {crops_at_once}")
-    batch, count = tf.shape(boxes)[0], tf.shape(boxes)[1]
+    if images is None:
+        batch, count = tf.shape(boxes)[0], tf.shape(boxes)[1]
+        crops = crop_and_resize(
+            features,
+            tf.reshape(boxes, [-1, 4]),
+            stride=stride,
+            crop_size=crop_size,
+            pool_size=pool_size,
+            crops_at_once=crops_at_once,
+            map_sizes=map_sizes,
+            images=tf.repeat(tf.range(batch), count),
+        )
+        crops = tf.reshape(crops, [batch, count, *crops.shape[1:]])
+        return tf.ensure_shape(crops, [*boxes.shape[:2], *crops.shape[2:]])
     whole = tf.shape(features)[1:3]
     if map_sizes is None:
-        map_sizes = tf.broadcast_to(whole, [batch, 2])
-    last = tf.cast(tf.tile(map_sizes, [1, 2]) - 1, tf.float32)[:, tf.newaxis]
+        last = tf.cast(tf.tile(whole, [2]) - 1, tf.float32)
+    else:
+        last = tf.cast(tf.tile(map_sizes, [1, 2]) - 1, tf.float32)
+        last = tf.gather(last, images)
     # A little inside: the operation takes what rounding puts beyond the last cell, by
     # six operations at most, for zero.
     cells = tf.clip_by_value(boxes / stride - 0.5, 0.0, last * (1 - 2.0**-21))
     # The operation counts from 0 to 1 between the first and the last cell.
     cells /= tf.cast(tf.tile(tf.maximum(whole - 1, 1), [2]), tf.float32)
-    cells = tf.reshape(cells, [-1, 4])
-    images = tf.repeat(tf.range(batch), count)
 
     def pooled(chunk):
         cells, images = chunk
@@ -69,25 +89,23 @@ def crop_and_resize(
             crops = tf.nn.max_pool2d(crops, window, window, "VALID")
         return tf.cast(crops, features.dtype)
 
-    channels = features.shape[3]
-    shape = [pool_size, pool_size, channels]
-    total = None
-    if boxes.shape[:2].is_fully_defined():
-        total = boxes.shape[0] * boxes.shape[1]
-    if total is not None and total <= crops_at_once:
-        crops = pooled((cells, images))
-    else:
-        missing = -tf.shape(cells)[0] % crops_at_once
-        chunks = (
-            tf.reshape(tf.pad(cells, [[0, missing], [0, 0]]), [-1, crops_at_once, 4]),
-            tf.reshape(tf.pad(images, [[0, missing]]), [-1, crops_at_once]),
-        )
-        crops = tf.map_fn(
-            pooled,
-            chunks,
-            parallel_iterations=1,
-            fn_output_signature=tf.TensorSpec([crops_at_once, *shape], features.dtype),
-        )
-        crops = tf.reshape(crops, [-1, *shape])[: batch * count]
-    crops = tf.reshape(crops, [batch, count, *shape])
-    return tf.ensure_shape(crops, [*boxes.shape[:2], *shape])
+    shape = [pool_size, pool_size, features.shape[3]]
+    if boxes.shape[0] is not None and boxes.shape[0] <= crops_at_once:
+        return tf.ensure_shape(pooled((cells, images)), [boxes.shape[0], *shape])
+    # Chunks of one size, which TensorFlow wants to know; few crops are made in vain.
+    size = min(crops_at_once, _CHUNK)
+    if boxes.shape[0] is not None:
+        size = -(-boxes.shape[0] // -(-boxes.shape[0] // crops_at_once))
+    total = tf.shape(cells)[0]
+    missing = -total % size
+    crops = tf.map_fn(
+        pooled,
+        (
+            tf.reshape(tf.pad(cells, [[0, missing], [0, 0]]), [-1, size, 4]),
+            tf.reshape(tf.pad(images, [[0, missing]]), [-1, size]),
+        ),
+        parallel_iterations=1,
+        fn_output_signature=tf.TensorSpec([size, *shape], features.dtype),
+    )
+    crops = tf.reshape(crops, [-1, *shape])[:total]
+    return tf.ensure_shape(crops, [boxes.shape[0], *shape])

@@ -26,6 +26,9 @@ class DetectionModel(hyperparams.Config):
         extractor, its fourth goes into the box head.
       head_stride: of block 4 on the pooled crops.
       proposal_filters: channels of the region proposal network's 3x3 convolution.
+      head_adaptivity: where block 4 may halt in the box head: "none", "act" (for a
+        region) or "sact" (for a position of a region); null for that of the backbone.
+      head_tau: weight of the box head's ponder cost.
     """
 
     num_classes: int = 91
@@ -49,6 +52,9 @@ class DetectionModel(hyperparams.Config):
     detection_nms_iou: float = FasterRCNNConfig.detection_nms_iou
     score_threshold: float = FasterRCNNConfig.score_threshold
     max_detections: int = FasterRCNNConfig.max_detections
+    head_adaptivity: str | None = FasterRCNNConfig.head_adaptivity
+    head_tau: float = FasterRCNNConfig.head_tau
+    proposal_threshold: float = FasterRCNNConfig.proposal_threshold
 
 
 @dataclasses.dataclass

@@ -16,6 +16,7 @@ from sact_tf.model_garden import (
     detection_configs,
     detection_inputs,
     detectors,
+    labels,
     numerics,
     runs,
 )
@@ -32,9 +33,10 @@ class DetectionTask(base_task.Task):
     """Trains and evaluates a detector.
 
     Logs and TensorBoard have every loss, the ponder cost, the mean units of each block
-    and the FLOPs of the feature extractor, also as a share of those of a plain one; and
-    at every evaluation COCO's twelve metrics, and pictures of detections beside ponder
-    cost maps.
+    and the FLOPs of the feature extractor, also as a share of those of a plain one;
+    ponder cost (mean over regions) and FLOPs of the region heads; and at every
+    evaluation COCO's twelve metrics, and pictures of detections beside ponder cost
+    maps.
     """
 
     #: Whether the first loss that is not finite ends the training, and says why.
@@ -88,7 +90,7 @@ class DetectionTask(base_task.Task):
 
         In training also how many boxes `max_num_instances` has left out.
         """
-        names = [*backbones.cost_names(NUM_BLOCKS), "flops_share"]
+        names = [*backbones.cost_names(NUM_BLOCKS), "flops_share", *costs.HEAD_COSTS]
         if training:
             names += _LOSSES
         else:
@@ -202,6 +204,7 @@ class DetectionTask(base_task.Task):
                 [entry["images"] for entry in pictures],
                 [_confident(entry) for entry in pictures],
                 [entry["maps"][..., 0] for entry in pictures],
+                labels.by_class(labels.find(self.task_config, self.logging_dir)),
             )
             logs["image/detections"] = visualization.to_array(figure)[np.newaxis]
         return logs
@@ -218,6 +221,7 @@ class DetectionTask(base_task.Task):
         return {
             **dict(zip(names, values, strict=True)),
             "flops_share": flops / tf.cast(reference, tf.float32),
+            **costs.head_costs(record),
         }
 
     def _measure(self, metrics, values):

@@ -6,7 +6,7 @@ import os
 import tensorflow as tf
 from official.core import config_definitions as cfg
 
-from sact_tf.checkpoints import authors, files
+from sact_tf.checkpoints import authors, files, patterns
 from sact_tf.checkpoints.transfer import initialize_from
 from sact_tf.detection.config import NUM_BLOCKS, FasterRCNNConfig
 from sact_tf.detection.faster_rcnn import FasterRCNN
@@ -14,6 +14,7 @@ from sact_tf.model_garden import (
     backbones,
     detection_configs,
     detection_inputs,
+    labels,
     runs,
 )
 from sact_tf.models.resnet import ResNet
@@ -73,6 +74,15 @@ class Run:
         """The run: scripts for earlier versions have `run.built.detector`."""
         return self
 
+    @property
+    def class_names(self) -> list[str] | None:
+        """Names of the classes, that of the background first; None if nobody knows.
+
+        Raises:
+          ValueError: the run's labels.txt has not one for each class.
+        """
+        return labels.find(self.task, self.folder)
+
     def labelled_images(self, data: cfg.DataConfig | None = None) -> tf.data.Dataset:
         """Images one by one, with labels, for an evaluation.
 
@@ -126,8 +136,31 @@ def load(path: str | os.PathLike, execution: str | None = None) -> Run:
     if execution:
         task.model.backbone.sact_resnet.execution = execution
     detector = build(task.model, task.losses.l2_weight_decay)
+    _check_head(detector, prefix, folder)
     runs.restore(detector, prefix, folder)
     return Run(folder, prefix, task, detector)
+
+
+def _check_head(detector, prefix, folder):
+    """Refuses a checkpoint whose head halts otherwise, which might seem to fit."""
+    block = detector.box_head.block
+    try:
+        with patterns.literal_prefix(prefix) as literal:
+            names = tf.train.load_checkpoint(literal).get_variable_to_shape_map()
+    except (ValueError, tf.errors.OpError):
+        return  # What is no checkpoint is found out when it is read.
+    head = [name for name in names if name.startswith("model/box_head/block/")]
+    scores = [name for name in head if "/halting_scores/" in name]
+    there = "none"
+    if scores:
+        there = "sact" if any("/local_conv/" in name for name in scores) else "act"
+    # Of one unit there is nothing to leave out, and nothing to decide.
+    if head and len(block.units) > 1 and there != block.adaptivity:
+        raise ValueError(
+            f"The box head of {prefix} was trained with head_adaptivity={there!r}, but "
+            f"{folder}/params.yaml says {block.adaptivity!r} (task.model."
+            "head_adaptivity, or that of the backbone where this is null)"
+        )
 
 
 def initialize(detector: FasterRCNN, path: str) -> list[str]:

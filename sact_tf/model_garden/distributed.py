@@ -23,7 +23,7 @@ from sact_tf import errors
 from sact_tf.checkpoints import patterns
 from sact_tf.distribution import agreement, sharding, strategies
 from sact_tf.distribution.cluster import Cluster
-from sact_tf.model_garden import numerics, runs
+from sact_tf.model_garden import labels, numerics, runs
 
 #: How often an evaluator looks whether the training has ended, in seconds.
 _EVALUATOR_LOOKS_EVERY = 10
@@ -86,6 +86,7 @@ def run(cluster: Cluster, params: cfg.ExperimentConfig, mode: str, folder: str) 
     agreement.check(folder, cluster)
     if cluster.leads and "train" in mode:
         train_utils.serialize_config(params, folder)
+        labels.keep(params.task, folder)
     if asynchronous:
         mode = "train"  # Evaluation is the evaluator's.
     try:

@@ -14,7 +14,14 @@ from official.vision.utils import summary_manager
 
 from sact_tf import errors
 from sact_tf.checkpoints import patterns
-from sact_tf.model_garden import backbones, configs, fields, inputs, numerics
+from sact_tf.model_garden import (
+    backbones,
+    configs,
+    fields,
+    inputs,
+    labels,
+    numerics,
+)
 from sact_tf.models.resnet import ResNet
 
 _PARAMS = "params.yaml"
@@ -99,6 +106,7 @@ def train(
     tf.summary.experimental.set_step(None)
     if "train" in mode:
         train_utils.serialize_config(params, folder)
+        labels.keep(params.task, folder)
     strategy = strategy or tf.distribute.OneDeviceStrategy("cpu:0")
     with numerics.precision(params.runtime), numerics.explained():
         model, _ = train_lib.run_experiment(

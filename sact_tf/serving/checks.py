@@ -99,25 +99,44 @@ def halting_bias_per_image(halting_bias: tf.Tensor, batch_size: tf.Tensor) -> tf
       halting_bias: float32, one number (of whatever rank), or [B].
       batch_size: int32, B.
     """
-    flat = tf.reshape(halting_bias, [-1])
+    return number_per_image(
+        "halting_bias", halting_bias, batch_size, tf.math.is_finite, "finite"
+    )
+
+
+def number_per_image(
+    name: str,
+    values: tf.Tensor,
+    batch_size: tf.Tensor,
+    allowed: Callable[[tf.Tensor], tf.Tensor],
+    must: str,
+) -> tf.Tensor:
+    """A setting of each image: [B].
+
+    Args:
+      name: of the input.
+      values: one number (of whatever rank), or [B].
+      batch_size: int32, B.
+      allowed: which of some values are: bool of their shape.
+      must: what they must be, for messages.
+    """
+    flat = tf.reshape(values, [-1])
     count = tf.size(flat)
     checks = [
         _require(
             (count == 1) | (count == batch_size),
-            "halting_bias must be one number, or one for each image. Received: {} "
+            f"{name} must be one number, or one for each image. Received: {{}} "
             "numbers for {} images",
             count,
             batch_size,
         ),
         _require(
-            tf.reduce_all(tf.math.is_finite(flat)),
-            "halting_bias must be finite. Received: {}",
-            flat,
+            tf.reduce_all(allowed(flat)), f"{name} must be {must}. Received: {{}}", flat
         ),
     ]
     with tf.control_dependencies(checks):
         # Which of the two it is, is known only when the request is there.
-        return flat + tf.zeros([batch_size])
+        return flat + tf.zeros([batch_size], flat.dtype)
 
 
 def _check_batch(images, limits):

@@ -28,6 +28,12 @@ from sact_tf.serving import warmup
 #: Attempts after which a server is taken to be unavailable; waits double between them.
 ATTEMPTS = 5
 _FIRST_WAIT = 0.1  # seconds
+#: Inputs of one number for each image, and their types.
+_SETTINGS = {
+    "halting_bias": np.float32,
+    "num_proposals": np.int32,
+    "proposal_threshold": np.float32,
+}
 _DETECTIONS = ("boxes", "normalized_boxes", "classes", "names", "scores")
 
 
@@ -106,12 +112,15 @@ class Client:
           ServingError: there was no answer; the message says why.
         """
         arrays = {key: _array(value) for key, value in inputs.items()}
-        # Given for every image it also suits servers that batch, and REST, which knows
+        # Given for every image they also suit servers that batch, and REST, which knows
         # no optional inputs.
-        bias = np.asarray(arrays.get("halting_bias", 0.0), np.float32)
-        if bias.size == 1:
-            bias = np.full(len(arrays["images"]), bias.reshape([]))
-        arrays["halting_bias"] = bias
+        arrays.setdefault("halting_bias", np.zeros([]))
+        for key, dtype in _SETTINGS.items():
+            if key in arrays:
+                values = arrays[key].astype(dtype)
+                if values.size == 1:
+                    values = np.full(len(arrays["images"]), values.reshape([]))
+                arrays[key] = values
         return self._transport.predict(signature, arrays)
 
     def versions(self) -> dict[int, str]:

@@ -154,19 +154,26 @@ class ImageServable(tf.Module, abc.ABC):
         """What is done to each image, uint8 [H, W, 3], before it is in a batch."""
 
     def _signature(self, kind, answer, explain):
-        read, spec = _READERS[kind]
         # The network is in no attribute, see above.
         default = tf.constant([0.0])
-        bias_spec = tf.TensorSpec(None, tf.float32, "halting_bias")
 
-        @tf.function(input_signature=[spec, bias_spec], autograph=False)
+        @tf.function(input_signature=self._specs(kind), autograph=False)
         def signature(images, halting_bias=default):
-            prepared = read(self._prepare, images, self.limits, self._prepared_spec)
-            count = tf.shape(images)[0]
-            biases = checks.halting_bias_per_image(halting_bias, count)
-            return answer(prepared, biases, explain)
+            return answer(*self._read(kind, images, halting_bias), explain)
 
         return signature
+
+    @staticmethod
+    def _specs(kind):
+        """Of the inputs that all signatures have."""
+        return [_READERS[kind][1], tf.TensorSpec(None, tf.float32, "halting_bias")]
+
+    def _read(self, kind, images, halting_bias):
+        """What all images became, and each one's halting bias."""
+        read, _ = _READERS[kind]
+        prepared = read(self._prepare, images, self.limits, self._prepared_spec)
+        count = tf.shape(images)[0]
+        return prepared, checks.halting_bias_per_image(halting_bias, count)
 
     def _names_of(self, classes):
         return self._names.lookup(tf.cast(classes, tf.int64))

@@ -1,8 +1,11 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from sact_tf.detection import costs
+from sact_tf.detection.faster_rcnn import FasterRCNN
 from sact_tf.models.backbone import Backbone
 from sact_tf.models.config import BackboneConfig
 from tests.detection import tiny
@@ -127,7 +130,90 @@ def test_one_trace_for_all_sizes():
     detector.call = lambda *args, **kwargs: traced.append(1) or call(*args, **kwargs)
     for size in ((64, 64), (64, 96), (97, 65)):
         detector.detect(images(*size))
+    for number, threshold in ((1, None), (20, 0.5), (7, 1.0)):
+        detector.detect(
+            images(64, 64), num_proposals=number, proposal_threshold=threshold
+        )
     assert len(traced) == 1
+
+
+def test_regions_that_are_not_looked_at():
+    """The answer is that of all regions computed, and some masked; the cost is not."""
+    detector = tiny.detector("none", settings={"head_adaptivity": "act"})
+    detector = tiny.decided(detector)
+    pair, shapes = images(64, 80, batch=2), tf.constant([[64.0, 80.0], [39.0, 70.0]])
+    kept, rows = [], []
+    select, block = detector._filter, detector.box_head.block
+    detector._filter = lambda **kw: kept.append(kw) or select(**kw)
+    block.call = lambda crops, run=block.call, **kw: (
+        rows.append(crops.shape[0]) or run(crops, **kw)
+    )
+    whole = detector(pair, image_shapes=shapes, training=False)["record"]["head"]
+    everything, proposals = kept[0], kept[0]["proposals"]
+    assert whole["num_regions"].numpy().tolist() == [20, 20] and rows == [40]
+    scores = proposals.scores.numpy()
+    rank = np.arange(20)
+    for number, threshold, chosen in (
+        ([7, 3], None, [rank < 7, rank < 3]),
+        (4, None, [rank < 4] * 2),
+        (None, scores[0, 11], scores >= scores[0, 11]),
+        (5, [scores[0, 2], 0.0], [rank < 3, rank < 5]),
+        (None, 1.0, np.zeros([2, 20], bool)),
+    ):
+        valid = proposals.valid & tf.constant(np.array(chosen))
+        masked = {**everything, "proposals": proposals._replace(valid=valid)}
+        expected = select(**masked)
+        rows.clear()
+        outputs = detector(
+            pair,
+            image_shapes=shapes,
+            training=False,
+            num_proposals=number,
+            proposal_threshold=threshold,
+        )
+        counts = np.sum(chosen, axis=1)
+        assert rows == [max(-(-counts.sum() // 8) * 8, 8)]
+        head = outputs["record"]["head"]
+        np.testing.assert_array_equal(head["num_regions"], counts)
+        np.testing.assert_array_equal(
+            head["flops"].numpy() < whole["flops"].numpy(), counts < 20
+        )
+        found = detector.detect(
+            pair, shapes, num_proposals=number, proposal_threshold=threshold
+        )
+        for one in (found, {k.partition("_")[2]: v for k, v in outputs.items()}):
+            np.testing.assert_allclose(
+                one["boxes"], expected["detection_boxes"], atol=1e-2
+            )
+            np.testing.assert_allclose(
+                one["scores"], expected["detection_scores"], atol=1e-4
+            )
+        there = expected["num_detections"].numpy()
+        np.testing.assert_array_equal(found["count"], there)
+        if threshold == 1.0:
+            assert not there.any() and not found["scores"].numpy().any()
+
+
+def test_the_configs_threshold():
+    pair, scores = images(64, 80), []
+    detector = tiny.decided(tiny.detector("none"))
+    select = detector._filter
+    detector._filter = lambda **kw: (
+        scores.append(kw["proposals"].scores) or select(**kw)
+    )
+
+    def regions(model, **options):
+        return model(pair, **options)["record"]["head"]["num_regions"].numpy().tolist()
+
+    assert regions(detector) == [20]
+    threshold = float(np.mean(scores[0][0, 8:10]))
+    config = dataclasses.replace(detector.config, proposal_threshold=threshold)
+    other = FasterRCNN(config)
+    other.set_weights(detector.get_weights())
+    assert regions(detector, proposal_threshold=threshold) == regions(other) == [9]
+    assert regions(other, proposal_threshold=0.0) == [20]
+    # Training samples from all proposals.
+    assert regions(other, training=True, **OBJECTS) == [16]
 
 
 def test_flops_of_a_plain_extractor():
@@ -164,3 +250,15 @@ def test_messages():
         detector(images(64, 64), training=True)
     with pytest.raises(ValueError, match=r"units must be 3 numbers.*\[3, 4, 23, 3\]"):
         costs.plain_flops(detector.extractor, [[64, 64]], [3, 4, 23, 3])
+    for options, message in (
+        ({"num_proposals": 0}, r"integer from 1 to 20.*num_proposals=0$"),
+        ({"num_proposals": [5, 21]}, r"integer from 1 to 20.*num_proposals=21$"),
+        ({"num_proposals": 2.0}, r"num_proposals=2\.0$"),
+        ({"num_proposals": True}, "num_proposals=True$"),
+        ({"num_proposals": [1, 2, 3]}, r"of the shape \(3,\) for 2 images"),
+        ({"proposal_threshold": 1.5}, r"number from 0 to 1.*threshold=1\.5$"),
+        ({"proposal_threshold": float("nan")}, "proposal_threshold=nan$"),
+        ({"proposal_threshold": [[0.5]]}, r"of the shape \(1, 1\) for 2 images"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            detector.detect(images(64, 64, batch=2), **options)

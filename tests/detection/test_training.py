@@ -13,6 +13,7 @@ from sact_tf.models.config import BackboneConfig
 from tests.detection import tiny
 
 COSTS = {"ponder_cost", "units_block1", "units_block2", "units_block3", "flops"}
+HEAD_COSTS = {"head_ponder_cost", "head_flops"}
 LOSSES = ("proposal_score_loss", "proposal_box_loss", "class_loss", "box_loss")
 
 
@@ -32,7 +33,8 @@ def batch():
 def made():
     """Always the same one; all regions are in the sample of the second stage."""
     tf_keras.utils.set_random_seed(0)
-    detector = tiny.detector(tau=0.1, settings={"num_sampled": 22})
+    head = {"head_adaptivity": "act", "head_tau": 0.3}
+    detector = tiny.detector(tau=0.1, settings={"num_sampled": 22, **head})
     return tiny.decided(detector)
 
 
@@ -46,7 +48,7 @@ def trained():
 
 def test_logs(trained):
     detector, history = trained
-    assert set(history) == {"loss", "auxiliary_loss", *LOSSES, *COSTS}
+    assert set(history) == {"loss", "auxiliary_loss", *LOSSES, *COSTS, *HEAD_COSTS}
     data = tf.data.Dataset.from_tensors(batch())
     logs = detector.evaluate(data, verbose=0, return_dict=True)
     parts = [logs[name] for name in (*LOSSES, "auxiliary_loss")]
@@ -54,7 +56,8 @@ def test_logs(trained):
     images, labels = batch()
     record = detector.detect(images, labels["image_shapes"])["record"]
     assert logs["flops"] == pytest.approx(np.mean(record["flops"]), rel=1e-5)
-    assert logs["auxiliary_loss"] == pytest.approx(0.1 * logs["ponder_cost"], rel=1e-5)
+    penalties = 0.1 * logs["ponder_cost"] + 0.3 * logs["head_ponder_cost"]
+    assert logs["auxiliary_loss"] == pytest.approx(penalties, rel=1e-5)
 
 
 def test_first_losses_are_those_of_the_gardens_trainer():
@@ -71,7 +74,7 @@ def test_first_losses_are_those_of_the_gardens_trainer():
         metrics = task.build_metrics(training=True)
         task.train_step((images, more), theirs, optimizer, metrics)
         expected = {metric.name: float(metric.result()) for metric in metrics}
-        for name in (*LOSSES, "auxiliary_loss", *COSTS):
+        for name in (*LOSSES, "auxiliary_loss", *COSTS, *HEAD_COSTS):
             assert logs[name] == pytest.approx(expected[name], rel=1e-4, abs=1e-6), name
         assert logs["loss"] == pytest.approx(expected["total_loss"], rel=1e-4)
 

@@ -8,12 +8,11 @@ from sact_tf.models.config import BackboneConfig
 def detector(adaptivity="sact", num_classes=4, head_stride=1, settings=None, **options):
     """A detector; options are those of the backbone, settings those of the rest."""
     backbone = BackboneConfig(
-        units=(1, 2, 3, 2),
         adaptivity=adaptivity,
         base_channels=4,
         root_channels=4,
         freeze_batch_norm=True,
-        **{"tau": 0.01, "weight_decay": 0.0, **options},
+        **{"units": (1, 2, 3, 2), "tau": 0.01, "weight_decay": 0.0, **options},
     )
     small = {
         "proposal_filters": 16,

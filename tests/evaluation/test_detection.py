@@ -12,7 +12,11 @@ def found(boxes, scores, classes, flops=50):
         "scores": np.float32([scores]),
         "classes": np.int32([classes]),
         "count": np.int32([len(scores)]),
-        "record": {"flops": [flops], "ponder_cost": [3.0]},
+        "record": {
+            "flops": [flops],
+            "ponder_cost": [3.0],
+            "head": {"flops": [2 * flops], "ponder_cost": [4.0], "num_regions": [9]},
+        },
     }
 
 
@@ -53,6 +57,25 @@ def test_right_and_wrong_boxes():
     assert row.metrics["AR100"] == 0.5
     assert (row.flops, row.flops_std, row.share) == (60.0, 10.0, 0.6)
     assert row.num_images == 2 and row.ponder_cost == 3.0
+    assert (row.head_flops, row.head_flops_std) == (120.0, 20.0)
+    assert (row.head_ponder_cost, row.num_regions) == (4.0, 9.0)
+
+
+def test_an_evaluation_of_an_earlier_version_goes_on():
+    evaluation = detection.Evaluation()
+    options = {"scale": [1.0, 1.0], "reference_flops": 100}
+    box = [10, 20, 50, 80]
+    evaluation.add(truth(1, [box], [3]), found([box], [0.9], [3]), **options)
+    state = evaluation.state()
+    for key in ("head_flops", "head_ponder_cost", "num_regions"):
+        del state["costs"][0][key]
+    again = detection.Evaluation(state)
+    again.add(truth(2, [box], [3]), found([box], [0.9], [3], 70), **options)
+    row = again.row("old")
+    assert row.flops == 60.0 and row.head_flops is None
+    assert "| old | 60 ± 10 | 60.0 ± 10.0 |  | 100.00 |" in (
+        detection.markdown_table([row])
+    )
 
 
 def test_crowds_forgive_and_images_without_anything_count():
@@ -120,5 +143,5 @@ def test_table():
     rows = [evaluation.row("a", {"dense": 1.5, "sparse": 1.0}), evaluation.row("b")]
     header, _, first, second = detection.markdown_table(rows).splitlines()
     assert header.endswith("| s per image, dense | s per image, sparse |")
-    assert "50.0 ± 0.0 | 100.00 | 100.00 | 1.500 | 1.000 |" in first
+    assert "50.0 ± 0.0 | 100 ± 0 | 100.00 | 100.00 | 1.500 | 1.000 |" in first
     assert second.endswith("|  |  |")

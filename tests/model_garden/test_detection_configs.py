@@ -19,7 +19,7 @@ def test_can_be_read(path):
     backbone = params.task.model.backbone.sact_resnet
     assert backbone.num_blocks == detectors.NUM_BLOCKS
     assert path.name in path.read_text()  # In the command at its top.
-    if path.stem.startswith("coco"):
+    if path.stem.startswith(("coco", "head")):
         assert list(params.task.reference_units) == [3, 4, 23]
         assert params.task.train_data.shorter_side == 600
     else:

@@ -106,6 +106,7 @@ def test_the_papers_schedule():
 def test_logs_and_pictures(trained):
     folder, _, _ = trained
     costs = {"ponder_cost", "units_block1", "units_block3", "flops", "flops_share"}
+    costs |= {"head_ponder_cost", "head_flops"}
     losses = {"proposal_score_loss", "proposal_box_loss", "class_loss", "box_loss"}
     training = summaries(folder, "train")
     assert costs | losses | {"auxiliary_loss", "total_loss"} <= set(training)
@@ -385,6 +386,18 @@ def test_start_from_a_plain_detector(data, tmp_path):
     assert not any("scores" in name for name in kept)
 
 
+def test_start_from_a_detector_whose_head_halts_otherwise(trained, data):
+    folder, source, _ = trained
+    params = experiment(data)
+    params.task.model.head_adaptivity = "act"
+    detector = detectors.build(params.task.model)
+    kept = detectors.initialize(detector, str(folder))
+    assert kept and all(name.startswith("block4/halting") for name in kept)
+    score = detector.extractor.blocks[2].halting_scores[0]
+    theirs = source.extractor.blocks[2].halting_scores[0]
+    np.testing.assert_array_equal(score.local_conv.kernel, theirs.local_conv.kernel)
+
+
 def test_a_run_is_the_network_that_was_trained(trained):
     folder, model, _ = trained
     loaded = detectors.load(folder)
@@ -489,6 +502,15 @@ def test_messages(data, tmp_path, trained):
     )
     with pytest.raises(ValueError, match="does not fit the network"):
         detectors.load(tmp_path / "run")
+    # That of a plain head would seem to fit.
+    for other in ("none", "act"):
+        (tmp_path / "run" / "params.yaml").write_text(
+            text.replace("head_adaptivity: null", f"head_adaptivity: {other}")
+        )
+        with pytest.raises(
+            ValueError, match=f"trained with head_adaptivity='sact', but .* '{other}'"
+        ):
+            detectors.load(tmp_path / "run")
 
 
 PRECISIONS = ("float16", "bfloat16")

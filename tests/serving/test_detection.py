@@ -68,6 +68,10 @@ def test_the_answer_is_the_detectors(detector, servable, bias):
         # What it cost, and where; beyond the image's own map there is nothing.
         record = found["record"]
         assert one["flops"] == record["flops"][0]
+        assert one["head_flops"] == record["head"]["flops"][0] > 0
+        assert one["head_ponder_cost"] == pytest.approx(
+            float(record["head"]["ponder_cost"][0]), rel=1e-5
+        )
         height, width = one["map_size"]
         assert (height, width) == seen.shape[:2]
         for key, expected in [
@@ -87,6 +91,47 @@ def test_the_answer_is_the_detectors(detector, servable, bias):
             assert block["ponder_cost"].shape[1:] == sides
     if np.ndim(bias):
         assert len({*answer["ponder_cost"].numpy()}) == 3
+
+
+def same_answers(one, other):
+    assert set(one) == set(other)
+    for key, value in one.items():
+        np.testing.assert_array_equal(value, other[key], key)
+
+
+def test_requests_say_how_many_regions_are_looked_at(detector, servable):
+    files, usual = tf.constant(FILES[:2]), servable.serving_default
+    same_answers(servable.limited(files), usual(files))
+    numbers, thresholds = tf.constant([3, -1]), tf.constant([-1.0, 1.0])
+    answer = servable.limited(files, tf.constant(0.5), numbers, thresholds)
+    for index, setting in enumerate(({"num_proposals": 3}, {"proposal_threshold": 1})):
+        seen = preprocessing.detection(IMAGES[index], *SIDES)
+        found = detector.detect(seen[tf.newaxis], halting_bias=0.5, **setting)
+        head = found["record"]["head"]
+        assert answer["head_flops"][index] == head["flops"][0]
+        assert answer["num_detections"][index] == found["count"][0]
+        assert head["num_regions"][0] == (3, 0)[index]
+    for inputs, message in (
+        (([0.0], [0], [-1.0]), r"num_proposals must be 1 to 20, or -1 for 20.*\[0\]"),
+        (([0.0], [3, 21], [-1.0]), "num_proposals must be 1 to 20"),
+        (([0.0], [1, 2, 3], [-1.0]), "num_proposals.*3 numbers for 2 images"),
+        (([0.0], [-1], [float("nan")]), "proposal_threshold must be 0.0 to 1.0"),
+        (([0.0], [-1], [1.5]), "proposal_threshold must be 0.0 to 1.0, or -1 for 0.0"),
+    ):
+        bias, number, threshold = inputs
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+            servable.limited(
+                files, tf.constant(bias), tf.constant(number), tf.constant(threshold)
+            )
+    fewer = servable_of(detector, num_proposals=4, proposal_threshold=0.25)
+    limited = servable.limited(
+        files, tf.constant(0.0), tf.constant(4), tf.constant(0.25)
+    )
+    answer = fewer.serving_default(files)
+    del limited["names"], answer["names"]  # There are no labels.
+    same_answers(answer, limited)
+    text = fewer.documentation["num_proposals"]
+    assert "1 to 20; -1 for 4" in text
 
 
 def test_what_is_not_there_is_zero(servable):
@@ -147,6 +192,8 @@ def test_what_is_written(servable, exported):
         ({"shorter_side": 20}, "shorter_side must be at least 32"),
         ({"shorter_side": 100}, r"above longer_side\. Received: 100, 96"),
         ({"labels": LABELS[1:]}, "needs as many labels. Received: 3"),
+        ({"num_proposals": 21}, r"an integer from 1 to 20.*num_proposals=21"),
+        ({"proposal_threshold": 2}, "a number from 0 to 1.*proposal_threshold=2"),
     ],
 )
 def test_bad_arguments(detector, options, message):

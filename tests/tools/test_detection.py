@@ -48,6 +48,8 @@ def test_evaluation_agrees_with_the_trainers(
         (row["flops"], "flops"),
         (row["share"], "flops_share"),
         (row["ponder_cost"], "ponder_cost"),
+        (row["head_flops"], "head_flops"),
+        (row["head_ponder_cost"], "head_ponder_cost"),
         (row["metrics"]["AP"], "AP"),
         (row["metrics"]["AR100"], "ARmax100"),
     ):
@@ -70,6 +72,20 @@ def test_evaluation_agrees_with_the_trainers(
         monkeypatch, capsys, evaluate_detection, *arguments, "--time_images", 1
     )
     assert json.loads(again[1])["rows"][0]["metrics"] == row["metrics"]
+
+
+def test_a_row_for_every_number_of_regions(trained, tmp_path, monkeypatch, capsys):
+    flags = ["--model", trained, "--output", tmp_path / "out", "--json"]
+    flags += ["--num_proposals", 20, 5, "--time_images", 1]
+    code, out, _ = call(monkeypatch, capsys, evaluate_detection, *flags)
+    assert code == 0
+    rows = json.loads(out)["rows"]
+    names = ["tiny_run, 20 regions", "tiny_run, 5 regions"]
+    assert [row["name"] for row in rows] == names
+    assert rows[0]["num_regions"] > rows[1]["num_regions"] == 5
+    assert rows[0]["head_flops"] > rows[1]["head_flops"]
+    assert rows[0]["flops"] == rows[1]["flops"]
+    assert set(rows[1]["seconds"]) == {"dense", "sparse"} < set(rows[0]["seconds"])
 
 
 def test_an_interrupted_evaluation_goes_on(trained, tmp_path, monkeypatch, capsys):
@@ -131,16 +147,20 @@ def test_detect(trained, data, tmp_path, monkeypatch, capsys):
     other = tmp_path / "other.jpg"
     Image.fromarray(np.zeros([70, 90], np.uint8)).save(other)
     arguments = [folder, other, "--model", trained, "--output", tmp_path / "out"]
-    arguments += ["--annotations", file, "--score", 0.0]
+    arguments += ["--annotations", file, "--score", 0.0, "--num_proposals", 4]
     code, out, _ = call(monkeypatch, capsys, detect, *arguments)
     assert code == 0 and "pictures of 5 images" in out
     images = json.loads((tmp_path / "out" / "images.json").read_text())
     assert [image["id"] for image in images] == [10, 20, 30, 40, 45]
+    assert {image["num_regions"] for image in images} == {4}
     assert len(list((tmp_path / "out").glob("*.png"))) == 5
     entries = json.loads((tmp_path / "out" / "detections.json").read_text())
     sizes = {image["id"]: (image["width"], image["height"]) for image in images}
     assert entries
     for entry in entries:
+        # COCO has gaps, and class 2 no name.
+        name = {1: "red", 2: "2", 3: "green", 4: "blue"}[entry["category_id"]]
+        assert entry["category_name"] == name
         x, y, width, height = entry["bbox"]
         limit = sizes[entry["image_id"]]
         assert x >= 0 and y >= 0 and width > 0 and height > 0
@@ -165,6 +185,44 @@ def folders_of_images(tmp_path):
         image["file_name"] = name
     file.write_text(json.dumps(content))
     return file, folder
+
+
+def test_classes_have_the_names_of_the_run(
+    trained, data, tmp_path, monkeypatch, capsys
+):
+    kept = (trained / "labels.txt").read_text()
+    assert kept.splitlines() == ["background", "red", "2", "green", "blue"]
+    captions = []
+    drawn = detect.visualization.detections
+    monkeypatch.setattr(
+        detect.visualization,
+        "detections",
+        lambda *arguments: captions.append(arguments[3]) or drawn(*arguments),
+    )
+    image = data[1] / "000010.png"
+    flags = [image, "--model", trained, "--json", "--output"]
+    given = tmp_path / "names.txt"
+    given.write_text("nothing\nrot\nzwei\ngr\u00fcn\nblau\n")
+    for number, (more, names) in enumerate(
+        (
+            ([], kept.splitlines()),
+            (["--labels", given], given.read_text().splitlines()),
+            (["--labels", data[0]], kept.splitlines()),
+        )
+    ):
+        code, out, _ = call(
+            monkeypatch, capsys, detect, *flags, tmp_path / str(number), *more
+        )
+        assert code == 0 and captions.pop() == dict(enumerate(names))
+        entries = json.loads(out)["detections"]
+        assert entries
+        for entry in entries:
+            assert entry["category_name"] == names[entry["category_id"]]
+    given.write_text("one\ntwo\n")
+    code, _, errors = call(
+        monkeypatch, capsys, detect, *flags, tmp_path / "x", "--labels", given
+    )
+    assert code == 2 and "needs as many labels. Received: 2 lines" in errors
 
 
 def test_images_are_known_by_their_paths(
@@ -230,6 +288,14 @@ def test_messages(trained, data, tmp_path, monkeypatch, capsys):
         "--num_images must be at least 1",
         *("--model", trained, "--num_images", 0),
     )
+    complain(
+        evaluate_detection,
+        "--num_proposals must be an integer from 1 to 20",
+        *("--model", trained, "--num_proposals", 20, 21),
+    )
+    there = (data[1], "--model", trained, "--output", tmp_path / "a")
+    for flag, value in (("--num_proposals", 0), ("--proposal_threshold", 1.5)):
+        complain(detect, f"{flag} must be", *there, flag, value)
     complain(
         detect,
         "is no COCO JSON with categories",

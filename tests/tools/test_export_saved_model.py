@@ -190,6 +190,7 @@ def test_from_a_detector_to_drawn_answers(detector, photographs, tool, tmp_path)
         ask = ["--server", server.grpc, photographs]
         code, out, _ = tool(serving_client, *ask, "--json", "--halting_bias", 1)
         assert code == 0
+        everything = json.loads(tool(serving_client, *ask, "--json")[1])
         for answer in json.loads(out):
             pixels = image_files.read(answer["image"])
             seen = preprocessing.detection(pixels, 64, 96)
@@ -200,6 +201,17 @@ def test_from_a_detector_to_drawn_answers(detector, photographs, tool, tmp_path)
             boxes = found["boxes"][0, :count] / scale
             np.testing.assert_allclose(answer["boxes"], boxes, atol=1e-3)
             assert answer["flops"] == found["record"]["flops"][0]
+        for protocol in (
+            ["--server", server.grpc],
+            ["--server", server.rest, "--rest"],
+        ):
+            code, out, _ = tool(
+                serving_client, *protocol, photographs, "--json", "--num_proposals", 3
+            )
+            assert code == 0
+            for answer, every in zip(json.loads(out), everything, strict=True):
+                assert 0 < answer["head_flops"] < every["head_flops"]
+                assert answer["flops"] == every["flops"]
         drawn = tmp_path / "drawn"
         ask = [*ask, "--explain", "--output", drawn, "--score", 0]
         code, out, _ = tool(serving_client, *ask)
@@ -215,6 +227,7 @@ def test_from_a_detector_to_drawn_answers(detector, photographs, tool, tmp_path)
     for arguments, message in (
         (["--top_k", 3], "is a detector, which knows no --top_k"),
         (["--shorter_side", 200], "not above longer_side. Received: 200, 96"),
+        (["--num_proposals", 21], "num_proposals must be an integer from 1 to 20"),
         (["--labels", detector / "params.yaml"], "needs as many labels"),
     ):
         code, _, err = tool(export_saved_model, *flags, *arguments)
@@ -231,6 +244,7 @@ def test_bad_input(network, tool, tmp_path):
         ([network, "--image_size", 3], "image_size must be at least 4"),
         ([network, "--max_batch_size", 0], "max_batch_size must be at least 1"),
         ([network, "--longer_side", 9], "network, which knows no --longer_side"),
+        ([network, "--num_proposals", 9], "network, which knows no --num_proposals"),
     ):
         code, _, err = tool(export_saved_model, *flags, *arguments)
         assert code == 2 and message in err.splitlines()[-1]
@@ -245,5 +259,8 @@ def test_bad_input(network, tool, tmp_path):
     ):
         code, _, err = tool(serving_load, *load, *arguments)
         assert code == 2 and message in err
+    for flag, value in (("--num_proposals", 0), ("--proposal_threshold", -1)):
+        code, _, err = tool(serving_client, "x", "--server", "a:1", flag, value)
+        assert code == 2 and f"{flag} must be" in err
     code, _, err = tool(serving_client, "x", "--server", "a:1", "--output", "b")
     assert code == 2 and "--explain" in err

@@ -82,8 +82,16 @@ def test_train_then_compare(tmp_path, monkeypatch, capsys):
     params = exp_factory.get_exp_config("sact_resnet_digit_scenes")
     params.override(TINY)
     train_tool._claim(str(folder), params)  # The same network may go on.
+    # Earlier versions had fewer fields.
+    text = (folder / "params.yaml").read_text()
+    assert "        tile_size: 1\n" in text
+    (folder / "params.yaml").write_text(text.replace("        tile_size: 1\n", ""))
+    train_tool._claim(str(folder), params)
     params.task.model.backbone.sact_resnet.units = [1, 1, 1]
-    with pytest.raises(ValueError, match="holds a run of another network"):
+    message = (
+        r"holds a run of another network \(task.model.*units: .*, \[1, 1, 1\] here"
+    )
+    with pytest.raises(ValueError, match=message):
         train_tool._claim(str(folder), params)
 
 
