@@ -21,6 +21,7 @@ from tqdm import tqdm
 from sact_tf import resumable, visualization
 from sact_tf.data import coco, coco_json, image_files, preprocessing
 from sact_tf.model_garden import detection_configs, detectors
+from sact_tf.models.options import check_halting_bias
 from tools import command_line
 
 
@@ -55,6 +56,7 @@ def main() -> None:
     files = image_files.find_named(flags.images)
     names, annotated = _annotations(flags.annotations, files)
     run = detectors.load(flags.model)
+    check_halting_bias(flags.halting_bias, run.detector.extractor.adaptivity)
     settings = {
         "model": run.checkpoint,
         "images": [str(path.resolve()) for path in files],

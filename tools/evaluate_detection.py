@@ -28,6 +28,7 @@ from sact_tf.detection import costs
 from sact_tf.detection.config import NUM_BLOCKS
 from sact_tf.evaluation import detection
 from sact_tf.model_garden import detection_configs, detectors, runs
+from sact_tf.models import options
 from sact_tf.models.backbone import Backbone
 from sact_tf.models.config import BackboneConfig
 from sact_tf.models.imagenet import FAMILY
@@ -66,7 +67,8 @@ def main() -> None:
         "--halting_bias",
         type=float,
         default=0.0,
-        help="added to every halting logit; above zero the networks stop sooner",
+        help="added to every halting logit of ACT and SACT networks; above zero they "
+        "stop sooner",
     )
     parser.add_argument(
         "--output",
@@ -182,7 +184,7 @@ def _evaluate(run, name, store, flags):
     kept = flags.output and resumable.Run(flags.output)
     evaluation = detection.Evaluation(kept.read(store) if kept else None)
     saving = kept.saving(store, _SAVE_EVERY) if kept else None
-    detector = run.detector
+    detector, halting_bias = run.detector, _halting_bias(run, flags)
     units = flags.reference_units or run.task.reference_units
     batches = _batches(run, flags).skip(evaluation.num_images)
     bar = tqdm(
@@ -200,11 +202,19 @@ def _evaluate(run, name, store, flags):
                 images,
                 labels,
                 reference_units=units,
-                halting_bias=flags.halting_bias,
+                halting_bias=halting_bias,
             )
             if saving:
                 saving.offer(evaluation.state())
     return evaluation
+
+
+def _halting_bias(run, flags):
+    """Of the flags; zero for a network among others that has no halting scores."""
+    adaptivity = run.detector.extractor.adaptivity
+    if len(flags.model) == 1:
+        options.check_halting_bias(flags.halting_bias, adaptivity)
+    return flags.halting_bias if options.has_halting_scores(adaptivity) else 0.0
 
 
 def _time(flags):
@@ -216,11 +226,10 @@ def _time(flags):
     for index, path in enumerate(flags.model):
         for kind, execution in _EXECUTIONS.items():
             run = detectors.load(path, execution)
+            halting_bias = _halting_bias(run, flags)
             functions = {
-                kind: _detecting(run.detector, flags.halting_bias),
-                f"extractor, {kind}": _extracting(
-                    run.detector.extractor, flags.halting_bias
-                ),
+                kind: _detecting(run.detector, halting_bias),
+                f"extractor, {kind}": _extracting(run.detector.extractor, halting_bias),
             }
             candidates.update({(index, k): f for k, f in functions.items()})
         batches.append(list(_batches(run, flags).take(flags.time_images)))

@@ -92,12 +92,16 @@ def map_decoded(
     )
 
 
-def halting_bias_per_image(halting_bias: tf.Tensor, batch_size: tf.Tensor) -> tf.Tensor:
+def halting_bias_per_image(
+    halting_bias: tf.Tensor, batch_size: tf.Tensor, halts: bool = True
+) -> tf.Tensor:
     """The halting bias of each image: float32 [B].
 
     Args:
       halting_bias: float32, one number (of whatever rank), or [B].
       batch_size: int32, B.
+      halts: whether the network has halting scores. Without, only zero is taken, which
+        says nothing.
     """
     flat = tf.reshape(halting_bias, [-1])
     count = tf.size(flat)
@@ -115,6 +119,14 @@ def halting_bias_per_image(halting_bias: tf.Tensor, batch_size: tf.Tensor) -> tf
             flat,
         ),
     ]
+    if not halts:
+        refused = _require(
+            tf.reduce_all(tf.equal(flat, 0.0)),
+            "This network has no halting scores: halting_bias must be zero, or left "
+            "out. Received: {}",
+            flat,
+        )
+        checks.append(refused)
     with tf.control_dependencies(checks):
         # Which of the two it is, is known only when the request is there.
         return flat + tf.zeros([batch_size])
