@@ -15,9 +15,18 @@ from sact_tf.detection.regions import DetectionFilter, RegionHeads
 from sact_tf.detection.targets import RegionSampler
 from sact_tf.detection.training import DetectorTraining
 from sact_tf.geometry import within, without_padding
+from sact_tf.models import options
 from sact_tf.models.backbone import Backbone
 from sact_tf.models.config import BackboneConfig
 from sact_tf.models.cost_record import with_maps
+
+#: Of `detect`: images, image_shapes and halting_bias; and masks.
+_SIGNATURE = [
+    tf.TensorSpec([None, None, None, 3], tf.float32),
+    tf.TensorSpec([None, 2], tf.float32),
+    tf.TensorSpec([None], tf.float32),
+]
+_MASK = tf.TensorSpec([None, None, None], tf.bool)
 
 
 @tf_keras.utils.register_keras_serializable("sact_tf")
@@ -71,6 +80,7 @@ class FasterRCNN(DetectorTraining, tf_keras.Model):
         classes=None,
         training=None,
         halting_bias=None,
+        active_mask=None,
     ):
         """Detects objects, or says what a loss needs to know.
 
@@ -84,6 +94,9 @@ class FasterRCNN(DetectorTraining, tf_keras.Model):
           training: whether batch norms use the statistics of the batch.
           halting_bias: optional scalar, or one number per image [B], added to every
             halting logit; above zero the network stops sooner.
+          active_mask: optional bool [B, H, W] of the images, or [B, h, w] of the first
+            block's map: where the feature extractor computes; see Backbone.run. What
+            follows looks everywhere.
 
         Returns:
           A dict with
@@ -113,6 +126,7 @@ class FasterRCNN(DetectorTraining, tf_keras.Model):
             halting_bias=halting_bias,
             with_record=True,
             image_shapes=image_shapes if padded else None,
+            active_mask=active_mask,
         )
         features = record.pop("endpoints")[self.extractor.levels[-1]]
         map_sizes = tf.cast(tf.math.ceil(image_shapes / STRIDE), tf.int32)
@@ -138,33 +152,37 @@ class FasterRCNN(DetectorTraining, tf_keras.Model):
             "record": record,
         }
 
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([None, None, None, 3], tf.float32),
-            tf.TensorSpec([None, 2], tf.float32),
-            tf.TensorSpec([None], tf.float32),
-        ],
-        autograph=False,
-    )
+    @tf.function(input_signature=_SIGNATURE, autograph=False)
     def _detect(self, images, image_shapes, halting_bias):
+        return self._detected(images, image_shapes, halting_bias)
+
+    @tf.function(input_signature=[*_SIGNATURE, _MASK], autograph=False)
+    def _detect_with_mask(self, images, image_shapes, halting_bias, active_mask):
+        return self._detected(images, image_shapes, halting_bias, active_mask)
+
+    def _detected(self, images, image_shapes, halting_bias, active_mask=None):
         outputs = self(
             images,
             image_shapes=image_shapes,
             training=False,
             halting_bias=halting_bias,
+            active_mask=active_mask,
         )
         record = with_maps(outputs["record"], tf.shape(images)[1:3])
         names = ("boxes", "scores", "classes")
         detections = {name: outputs[f"detection_{name}"] for name in names}
         return {**detections, "count": outputs["num_detections"], "record": record}
 
-    def detect(self, images, image_shapes=None, halting_bias=0.0) -> dict:
+    def detect(
+        self, images, image_shapes=None, halting_bias=0.0, active_mask=None
+    ) -> dict:
         """Detects objects in images of any size, with one trace for all sizes.
 
         Args:
           images: as for `call`; a tensor or an array.
           image_shapes: as for `call`.
           halting_bias: as for `call`.
+          active_mask: as for `call`.
 
         Returns:
           A dict of tensors: boxes float32 [B, D, 4] in pixels, scores float32 [B, D]
@@ -172,14 +190,20 @@ class FasterRCNN(DetectorTraining, tf_keras.Model):
           and record, what the feature extractor spent: as `ResNet.introspect` gives it,
           but for the logits.
         """
+        options.check_halting_bias(halting_bias, self.extractor.adaptivity)
         images = tf.convert_to_tensor(images, tf.float32)
         if image_shapes is None:
             image_shapes = [images.shape[1:3]] * len(images)
-        result = self._detect(
+        arguments = (
             images,
             tf.cast(image_shapes, tf.float32),
             tf.broadcast_to(tf.cast(halting_bias, tf.float32), tf.shape(images)[:1]),
         )
+        if active_mask is None:
+            result = self._detect(*arguments)
+        else:
+            mask = options.check_mask(active_mask, images, self.extractor.config)
+            result = self._detect_with_mask(*arguments, mask)
         self.extractor.with_names(result["record"])
         return result
 
