@@ -28,6 +28,7 @@ _SUBPACKAGES = (
     "detection",
     "distribution",
     "evaluation",
+    "masks",
     "model_garden",
     "serving",
     "training",

@@ -4,6 +4,7 @@
   extractor  root and blocks 1-3 (or as many as --blocks says) of ResNet-101 at the
              paper's operating points
   network    the whole ResNet-101, beside tf_keras.applications.ResNet101V2
+  masks      root and blocks 1-3 (or --blocks) of a plain ResNet-101 under given masks
   training   a step of training, with live and with frozen batch norm
   calibrate  measures where packing begins to pay, and saves it for "auto"
 
@@ -43,6 +44,8 @@ from sact_tf.geometry.grid import Grid
 from sact_tf.geometry.maps import dilate
 from sact_tf.layers.residual_units import BasicUnit, BottleneckUnit
 from sact_tf.layers.series import Stack
+from sact_tf.models.backbone import Backbone
+from sact_tf.models.config import BackboneConfig
 from tools import command_line
 
 #: Units of each block that SACT uses on average (supplement, table 1), by tau.
@@ -72,6 +75,8 @@ _CALIBRATION_UNITS = 6
 #: Turns before those that count where masks change: every shape is compiled for once.
 _WARM_UP = 10
 SHARES = (1.0, 0.9, 0.7, 0.5, 0.3, 0.15, 0.05, 0.0)
+#: The same for whole networks.
+MASK_SHARES = (1.0, 0.5, 0.3, 0.15)
 #: Height and width of images by name.
 SIZES = {
     "224": (224, 224),
@@ -110,7 +115,7 @@ def main() -> None:
     parser = command_line.parser("benchmark", __doc__)
     parser.add_argument(
         "what",
-        choices=["units", "extractor", "network", "training", "calibrate"],
+        choices=["units", "extractor", "network", "masks", "training", "calibrate"],
         help="what to measure; see above",
     )
     parser.add_argument(
@@ -130,7 +135,7 @@ def main() -> None:
         "--masks",
         choices=["blob", "blobs", "scattered", "shrinking"],
         default="blob",
-        help="shape of the active set for units",
+        help="shape of the active set for units and masks",
     )
     parser.add_argument(
         "--tiles", default="2,4,8,16", help="sides of the tiles to try for units"
@@ -180,6 +185,7 @@ def main() -> None:
         "units": units,
         "extractor": extractor,
         "network": network,
+        "masks": given_masks,
         "training": training,
     }[flags.what]
     results = measure(flags)
@@ -590,6 +596,46 @@ def _networks(flags, blocks, default_size, peer):
         Result(name, 1e3 * value, shares[name], seconds["plain"] / value, size)
         for name, value in seconds.items()
     ]
+
+
+def given_masks(flags) -> list[Result]:
+    """Root and first blocks of a plain ResNet-101 under masks of given shares."""
+    height, width = SIZES[flags.image_size or "600x848"]
+    images = tf.random.uniform([flags.batch_size, height, width, 3], -1, 1)
+    functions = {}
+    for execution in ("dense", "positions", "auto"):
+        config = BackboneConfig(units=UNITS, adaptivity="none", execution=execution)
+        model = Backbone(config, flags.blocks)
+
+        @tf.function(autograph=False)
+        def run(images, mask=None, model=model):
+            record = model.run(images, active_mask=mask)
+            return record["blocks"][-1]["output"], record["flops"]
+
+        functions[execution] = run
+    _, whole = functions["dense"](images)
+    level = spread(flags.masks, (flags.batch_size, *_maps(height, width)[0]))
+    results = []
+    for share in MASK_SHARES:
+        mask, flops = tf.constant(level < share), {}
+        ways = {"plain": (functions["dense"], None)}
+        ways.update({name: (function, mask) for name, function in functions.items()})
+
+        def candidate(name, ways=ways, flops=flops):
+            function, given = ways[name]
+            output, flops[name] = function(images, given)
+            return tf.reshape(output, [-1])[0].numpy()
+
+        seconds = fastest(
+            {name: functools.partial(candidate, name) for name in ways},
+            flags.turns,
+            f"{share:.0%} active",
+        )
+        for name, value in seconds.items():
+            left = float(flops[name][0] / whole[0])
+            speed_up, note = seconds["plain"] / value, f"{share:.0%} active"
+            results.append(Result(name, 1e3 * value, left, speed_up, note))
+    return results
 
 
 @tf.function(autograph=False)

@@ -24,6 +24,7 @@ from sact_tf import resumable, visualization
 from sact_tf.data import coco, coco_json, image_files, preprocessing
 from sact_tf.detection.config import check_num_proposals, check_proposal_threshold
 from sact_tf.model_garden import detection_configs, detectors, labels
+from sact_tf.models.options import check_halting_bias
 from tools import command_line
 
 
@@ -75,6 +76,8 @@ def main() -> None:
     if flags.proposal_threshold is not None:
         check_proposal_threshold(flags.proposal_threshold, "--proposal_threshold")
     run = detectors.load(flags.model)
+    detector = run.detector
+    check_halting_bias(flags.halting_bias, detector.halting_adaptivity)
     if flags.num_proposals is not None:
         most = run.task.model.num_proposals
         check_num_proposals(flags.num_proposals, most, "--num_proposals")

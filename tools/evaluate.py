@@ -23,6 +23,7 @@ from sact_tf import folders, resumable, text_files, visualization
 from sact_tf.checkpoints import files
 from sact_tf.data import digit_scenes, preprocessing, sources
 from sact_tf.evaluation import report
+from sact_tf.models.options import has_halting_scores
 from tools import command_line, networks
 
 _SAVE_EVERY = 30.0  # seconds
@@ -48,7 +49,8 @@ def main() -> None:
     parser.add_argument(
         "--halting_bias",
         type=float,
-        help="added to every halting logit; above zero the networks stop sooner",
+        help="added to every halting logit of ACT and SACT networks; above zero they "
+        "stop sooner",
     )
     parser.add_argument(
         "--output",
@@ -64,6 +66,11 @@ def main() -> None:
     flags = parser.parse_args()
     source = open_data(flags)
     loaded = {name: networks.load(path) for name, path in named(flags.model).items()}
+    if flags.halting_bias and not any(map(_halts, loaded.values())):
+        raise ValueError(
+            "--halting_bias is for ACT and SACT networks, and there is none among "
+            f"these. Received: {', '.join(flags.model)}"
+        )
     results = _evaluate_all(loaded, source, flags)
     table = report.markdown_table([row for _, row in results], recall_at_5=True)
     entries = [{**about, **row.as_dict()} for about, row in results]
@@ -242,7 +249,7 @@ def _evaluate_all(loaded, source, flags):
             evaluation,
             total=source.num_images,
             name=label,
-            halting_bias=flags.halting_bias,
+            halting_bias=flags.halting_bias if _halts(model) else None,
             save=save if store else None,
         )
         about = {
@@ -253,6 +260,10 @@ def _evaluate_all(loaded, source, flags):
         }
         results.append((about, row))
     return results
+
+
+def _halts(model):
+    return has_halting_scores(model.adaptivity)
 
 
 def _num_classes(model):

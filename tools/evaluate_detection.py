@@ -35,6 +35,7 @@ from sact_tf.detection.config import (
 )
 from sact_tf.evaluation import detection
 from sact_tf.model_garden import detection_configs, detectors, runs
+from sact_tf.models import options
 from sact_tf.models.backbone import Backbone
 from sact_tf.models.config import BackboneConfig
 from sact_tf.models.imagenet import FAMILY
@@ -73,7 +74,8 @@ def main() -> None:
         "--halting_bias",
         type=float,
         default=0.0,
-        help="added to every halting logit; above zero the networks stop sooner",
+        help="added to every halting logit of ACT and SACT networks; above zero they "
+        "stop sooner",
     )
     parser.add_argument(
         "--num_proposals",
@@ -218,7 +220,7 @@ def _evaluate(run, name, store, flags, num_proposals):
     kept = flags.output and resumable.Run(flags.output)
     evaluation = detection.Evaluation(kept.read(store) if kept else None)
     saving = kept.saving(store, _SAVE_EVERY) if kept else None
-    detector = run.detector
+    detector, halting_bias = run.detector, _halting_bias(run, flags)
     units = flags.reference_units or run.task.reference_units
     batches = _batches(run, flags).skip(evaluation.num_images)
     bar = tqdm(
@@ -236,13 +238,21 @@ def _evaluate(run, name, store, flags, num_proposals):
                 images,
                 labels,
                 reference_units=units,
-                halting_bias=flags.halting_bias,
+                halting_bias=halting_bias,
                 num_proposals=num_proposals,
                 proposal_threshold=flags.proposal_threshold,
             )
             if saving:
                 saving.offer(evaluation.state())
     return evaluation
+
+
+def _halting_bias(run, flags):
+    """Of the flags; zero for a network among others that has no halting scores."""
+    adaptivity = run.detector.halting_adaptivity
+    if len(flags.model) == 1:
+        options.check_halting_bias(flags.halting_bias, adaptivity)
+    return flags.halting_bias if options.has_halting_scores(adaptivity) else 0.0
 
 
 def _time(flags):
@@ -256,10 +266,13 @@ def _time(flags):
         first = len(batches)
         for kind, execution in _EXECUTIONS.items():
             run = detectors.load(path, execution)
-            extract = _extracting(run.detector.extractor, flags.halting_bias)
+            detector, bias = run.detector, _halting_bias(run, flags)
             for index, number in enumerate(numbers, first):
-                candidates[index, kind] = _detecting(run.detector, flags, number)
-            candidates[first, f"extractor, {kind}"] = extract
+                candidates[index, kind] = _detecting(detector, flags, bias, number)
+            extractor = detector.extractor
+            if not options.has_halting_scores(extractor.adaptivity):
+                bias = 0.0  # Of the head alone.
+            candidates[first, f"extractor, {kind}"] = _extracting(extractor, bias)
         batches += [list(_batches(run, flags).take(flags.time_images))] * len(numbers)
     best = {key: np.full(len(batches[key[0]]), np.inf) for key in candidates}
     turns = [
@@ -284,8 +297,8 @@ def _time(flags):
     ]
 
 
-def _detecting(detector, flags, num_proposals):
-    settings = (flags.halting_bias, num_proposals, flags.proposal_threshold)
+def _detecting(detector, flags, halting_bias, num_proposals):
+    settings = (halting_bias, num_proposals, flags.proposal_threshold)
 
     def detect(images, image_shapes):
         detector.detect(images, image_shapes, *settings)["scores"].numpy()

@@ -16,7 +16,6 @@ files of a server beside it (docs/serving.md).
 
 import argparse
 import json
-import os
 import pathlib
 
 import tensorflow as tf

@@ -19,6 +19,7 @@ from sact_tf import folders, visualization
 from sact_tf.checkpoints import files
 from sact_tf.data import image_files, preprocessing
 from sact_tf.models.config import FAMILIES
+from sact_tf.models.options import check_halting_bias
 from tools import command_line
 
 _COLUMNS = 6  # of the overview
@@ -64,6 +65,7 @@ def main() -> None:
             f"{flags.model} is a plain network: it spends the same everywhere. Give an "
             "ACT or SACT network"
         )
+    check_halting_bias(flags.halting_bias or 0.0, model.adaptivity)
     settings = {
         "network": files.fingerprint(model),
         "images": {outputs[path]: str(path.resolve()) for path in names},

@@ -22,9 +22,20 @@ from sact_tf.detection.regions import DetectionFilter, RegionHeads
 from sact_tf.detection.targets import RegionSampler
 from sact_tf.detection.training import DetectorTraining
 from sact_tf.geometry import within, without_padding
+from sact_tf.models import options
 from sact_tf.models.backbone import Backbone
 from sact_tf.models.config import BackboneConfig
 from sact_tf.models.cost_record import with_maps
+
+#: Of `detect`: images, image_shapes and halting_bias; and masks.
+_SIGNATURE = [
+    tf.TensorSpec([None, None, None, 3], tf.float32),
+    tf.TensorSpec([None, 2], tf.float32),
+    tf.TensorSpec([None], tf.float32),
+    tf.TensorSpec([None], tf.int32),
+    tf.TensorSpec([None], tf.float32),
+]
+_MASK = tf.TensorSpec([None, None, None], tf.bool)
 
 
 @tf_keras.utils.register_keras_serializable("sact_tf")
@@ -80,6 +91,7 @@ class FasterRCNN(DetectorTraining, tf_keras.Model):
         halting_bias=None,
         num_proposals=None,
         proposal_threshold=None,
+        active_mask=None,
     ):
         """Detects objects, or says what a loss needs to know.
 
@@ -98,6 +110,9 @@ class FasterRCNN(DetectorTraining, tf_keras.Model):
             only, as the next one.
           proposal_threshold: numbers, one or [B]: regions of a lower score are not
             looked at; that of the config by default.
+          active_mask: optional bool [B, H, W] of the images, or [B, h, w] of the first
+            block's map: where the feature extractor computes; see Backbone.run. What
+            follows looks everywhere.
 
         Returns:
           A dict with
@@ -130,6 +145,7 @@ class FasterRCNN(DetectorTraining, tf_keras.Model):
             halting_bias=halting_bias,
             with_record=True,
             image_shapes=image_shapes if padded else None,
+            active_mask=active_mask,
         )
         features = record.pop("endpoints")[self.extractor.levels[-1]]
         map_sizes = tf.cast(tf.math.ceil(image_shapes / STRIDE), tf.int32)
@@ -169,17 +185,35 @@ class FasterRCNN(DetectorTraining, tf_keras.Model):
             "record": record,
         }
 
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([None, None, None, 3], tf.float32),
-            tf.TensorSpec([None, 2], tf.float32),
-            tf.TensorSpec([None], tf.float32),
-            tf.TensorSpec([None], tf.int32),
-            tf.TensorSpec([None], tf.float32),
-        ],
-        autograph=False,
-    )
+    @tf.function(input_signature=_SIGNATURE, autograph=False)
     def _detect(self, images, image_shapes, halting_bias, num_proposals, threshold):
+        return self._detected(
+            images, image_shapes, halting_bias, num_proposals, threshold
+        )
+
+    @tf.function(input_signature=[*_SIGNATURE, _MASK], autograph=False)
+    def _detect_with_mask(
+        self,
+        images,
+        image_shapes,
+        halting_bias,
+        num_proposals,
+        threshold,
+        active_mask,
+    ):
+        return self._detected(
+            images, image_shapes, halting_bias, num_proposals, threshold, active_mask
+        )
+
+    def _detected(
+        self,
+        images,
+        image_shapes,
+        halting_bias,
+        num_proposals,
+        threshold,
+        active_mask=None,
+    ):
         outputs = self(
             images,
             image_shapes=image_shapes,
@@ -187,6 +221,7 @@ class FasterRCNN(DetectorTraining, tf_keras.Model):
             halting_bias=halting_bias,
             num_proposals=num_proposals,
             proposal_threshold=threshold,
+            active_mask=active_mask,
         )
         record = with_maps(outputs["record"], tf.shape(images)[1:3])
         names = ("boxes", "scores", "classes")
@@ -200,6 +235,7 @@ class FasterRCNN(DetectorTraining, tf_keras.Model):
         halting_bias=0.0,
         num_proposals=None,
         proposal_threshold=None,
+        active_mask=None,
     ) -> dict:
         """Detects objects in images of any size, with one trace for all sizes.
 
@@ -209,6 +245,7 @@ class FasterRCNN(DetectorTraining, tf_keras.Model):
           halting_bias: as for `call`.
           num_proposals: as for `call`.
           proposal_threshold: as for `call`.
+          active_mask: as for `call`.
 
         Returns:
           A dict of tensors: boxes float32 [B, D, 4] in pixels, scores float32 [B, D]
@@ -221,6 +258,7 @@ class FasterRCNN(DetectorTraining, tf_keras.Model):
             one number nor one for each image.
         """
         config = self.config
+        options.check_halting_bias(halting_bias, self.halting_adaptivity)
         if num_proposals is None:
             num_proposals = config.num_proposals
         if proposal_threshold is None:
@@ -236,15 +274,28 @@ class FasterRCNN(DetectorTraining, tf_keras.Model):
         def of_each(value, dtype):
             return tf.broadcast_to(tf.cast(value, dtype), tf.shape(images)[:1])
 
-        result = self._detect(
+        arguments = (
             images,
             tf.cast(image_shapes, tf.float32),
             of_each(halting_bias, tf.float32),
             of_each(num_proposals, tf.int32),
             of_each(proposal_threshold, tf.float32),
         )
+        if active_mask is None:
+            result = self._detect(*arguments)
+        else:
+            mask = options.check_mask(active_mask, images, self.extractor.config)
+            result = self._detect_with_mask(*arguments, mask)
         self.extractor.with_names(result["record"])
         return result
+
+    @property
+    def halting_adaptivity(self) -> str:
+        """Of the feature extractor, or of the region heads if that halts nowhere."""
+        own = self.extractor.adaptivity
+        if options.has_halting_scores(own):
+            return own
+        return self.config.head_network.adaptivity
 
     @property
     def parts(self) -> Parts:

@@ -119,6 +119,17 @@ class PackingCost(NamedTuple):
         saved = (units - 1) * (1 - 0.6 * self.slower)
         return saved > self.per_row + (self.fixed / rows if rows else 0.0)
 
+    def pays_with_mask(self, units: int, rows: int | None) -> bool:
+        """Whether packing can pay where a mask is given: it is known from the start.
+
+        Args:
+          units: that the mask leaves positions out of.
+          rows: positions in all, as far as that is known; None if it is not.
+        """
+        # A mask that leaves out less than two thirds may gain, too.
+        saved = units * (1 - 0.3 * self.slower)
+        return saved > self.per_row + (self.fixed / rows if rows else 0.0)
+
     def repays(self, have, need, idle, left) -> tuple[tf.Tensor, tf.Tensor]:
         """Whether to pack now, by the rule of ski rental.
 

@@ -35,6 +35,7 @@ class Dense:
         per_image: bool = False,
         valid: tf.Tensor | None = None,
         tiles: winograd.WinogradTiles | None = None,
+        mask: tf.Tensor | None = None,
     ):
         """Enters with a map of which every position is active.
 
@@ -46,15 +47,20 @@ class Dense:
             and no mean sees; None for no padding.
           tiles: of all positions, where 3x3 convolutions may go by Winograd's
             algorithm; see `all_tiles`.
+          mask: bool [B, H, W], a given mask: where it is false nothing is ever added;
+            None for everywhere.
         """
         self.state = DenseState(features, features)
         self._per_image, self._valid, self._tiles = per_image, valid, tiles
+        self._mask = mask
         self._active = self._remainder = None  # All: nothing has halted yet.
         self._last = False
 
     def with_state(self, state: DenseState) -> "Dense":
         """The same geometry somewhere else in its block."""
-        other = Dense(state.features, self._per_image, self._valid, self._tiles)
+        other = Dense(
+            state.features, self._per_image, self._valid, self._tiles, self._mask
+        )
         other.state = state
         return other
 
@@ -102,6 +108,8 @@ class Dense:
         l-th and r_l = p_(l+1) + ... + p_L what is left for it and those that follow.
         """
         features, output = self.state
+        if self._mask is not None:
+            residual = without_padding(residual, self._mask)
         if self._remainder is None or not self._last:
             # A halted image (ACT) takes no part in any output, so it needs no mask; the
             # authors' networks let it run on, which training's statistics notice.

@@ -80,7 +80,7 @@ def pack(
     if not layout.conditionals:
         cells = active_set.or_the_first(cells)
     chosen = active_set.numbers_of(cells)
-    like = features[..., 0] if remainder is None else remainder
+    like = tf.cast(features[..., 0], tf.float32) if remainder is None else remainder
     found, halo = active_set.select(layout, chosen, layout.most_rows(), like)
     # Of nowhere the last position's features: as finite as any.
     here = tf.minimum(found.positions, grid.positions - 1)

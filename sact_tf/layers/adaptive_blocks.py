@@ -10,7 +10,7 @@ from sact_tf.geometry.active_set import Layout
 from sact_tf.geometry.calibration import GPU, Calibration
 from sact_tf.geometry.control_flow import gpu_is_visible
 from sact_tf.geometry.grid import Grid
-from sact_tf.layers import execution, halting_scores
+from sact_tf.layers import execution, given_masks, halting_scores
 from sact_tf.layers.execution import Rule
 from sact_tf.layers.series import Series, Stack
 
@@ -38,6 +38,12 @@ class Block(tf_keras.layers.Layer):
     Ponder cost and units have the shape of the decisions: [B, h, w] for SACT, [B]
     otherwise. A plain block is the special case h = 0, ..., 0, 1 (section 2.2): N = L
     and R = 1.
+
+    With a given mask (`active_mask`) both are [B, h, w] in every block. Positions
+    outside pass the first unit, which changes shapes, and no more: as if they halted
+    there with a score of one, so N = 1, R = 1 and the ponder cost is 2, without a
+    gradient. They are neighbours, and in global means, as what has halted is. FLOPs are
+    those of what is computed by the mask, in every execution.
     """
 
     def __init__(
@@ -86,7 +92,14 @@ class Block(tf_keras.layers.Layer):
         """Sizes of the outputs for inputs of some sizes: integers of any shape."""
         return -(-map_sizes // self.units[0].stride)
 
-    def call(self, inputs, training=None, halting_bias=None, map_sizes=None):
+    def call(
+        self,
+        inputs,
+        training=None,
+        halting_bias=None,
+        map_sizes=None,
+        active_mask=None,
+    ):
         """Runs the block; see the class for what it returns.
 
         Args:
@@ -97,6 +110,8 @@ class Block(tf_keras.layers.Layer):
           map_sizes: optional int32 [B, 2], height and width of each image's map without
             padding at the bottom and on the right. Padded positions have halted from
             the start, and their output is zero.
+          active_mask: optional bool [B, h, w], of the output: where units behind the
+            first one run.
         """
         first, *later = self.units
         valid, positions_before = positions_of(inputs, map_sizes)
@@ -105,47 +120,65 @@ class Block(tf_keras.layers.Layer):
             map_sizes = self.map_sizes(map_sizes)
         valid, positions = positions_of(features, map_sizes)
         flops = first.flops_on_map(positions_before, positions)
+        if active_mask is not None:
+            active_mask = tf.ensure_shape(active_mask, features.shape[:3])
+            if valid is not None:
+                active_mask &= valid
+            if self._adaptivity == "none" or not later:
+                return self._plain_with_mask(
+                    features, flops, training, valid, positions, active_mask
+                )
         if self._adaptivity == "none" or not later:
             return self._plain(features, flops, later, training, valid, positions)
-        started = valid if self._adaptivity == "sact" else None
-        rule = Rule(self._epsilon, self._tile_size, halting_bias, started)
-        outcome = self._run(features, training, valid, rule)
+        per_position = self._adaptivity == "sact" or active_mask is not None
+        started = valid if per_position else None
+        begins = started if active_mask is None else active_mask
+        rule = Rule(self._epsilon, self._tile_size, halting_bias, begins)
+        outcome = self._run(features, training, valid, rule, active_mask)
         spent = halting.cost(outcome.scores, outcome.flags, started)
         return {
             "output": outcome.output,
             **spent._asdict(),
-            "flops": flops + self._flops(outcome.flags, positions, started, valid),
+            "flops": flops + self._flops(outcome.flags, positions, begins, valid),
             "positions": positions,
         }
 
-    def _run(self, features, training, valid, rule):
+    def _run(self, features, training, valid, rule, active_mask=None):
         """The units behind the first one, on the geometry that suits them."""
         units = Series([unit.branch(training, valid) for unit in self.units[1:]])
         logits = self.logits(training, valid)
-        per_image = self._adaptivity == "act"
-        # Live batch norms need the statistics of all positions.
-        live = any(unit.is_live(training) for unit in self.units)
-        packing = None if live else self._packing(features, training)
-        if live or packing is _NEVER:
-            dense = Dense(features, per_image, valid)
-            return execution.written_out(dense, units, logits, rule)
-        if per_image:
+        per_image, given = self._adaptivity == "act", active_mask is not None
+        packing = self._packing(features, training, given)
+        if packing is _NEVER:
+            if not (per_image and given):
+                dense = Dense(features, per_image, valid)
+                return execution.written_out(dense, units, logits, rule)
+            dense = Dense(features, per_image, valid, mask=active_mask)
+            rule = rule._replace(started=None)
+            outcome = execution.written_out(dense, units, logits, rule)
+            return given_masks.of_positions(outcome, active_mask)
+        if per_image and not given:
             images = Images(features, valid, conditionals=not training)
             run = execution.written_out if training else execution.loop_over_images
             return run(images, units, logits, rule)
-        last = self.units[-1]
-        layout = Layout(
-            Grid.of(features),
-            last.radius,
-            self._side,
-            valid,
-            winograd=self._winograd(features, training),
-            conditionals=not training,
-        )
+        if per_image:
+            logits = given_masks.per_position(logits)
+        layout = self._layout(features, training, valid)
         if training:
             return execution.written_out_packed(features, layout, units, logits, rule)
         return execution.loop_over_positions(
             features, layout, units, logits, rule, packing
+        )
+
+    def _layout(self, features, training, valid):
+        """How rows are packed."""
+        return Layout(
+            Grid.of(features),
+            self.units[-1].radius,
+            self._side,
+            valid,
+            winograd=self._winograd(features, training),
+            conditionals=not training,
         )
 
     def logits(self, training=None, valid=None) -> Series | Stack:
@@ -168,16 +201,19 @@ class Block(tf_keras.layers.Layer):
             and winograd.may_pay(last.conv1.filters)
         )
 
-    def _packing(self, features, training):
+    def _packing(self, features, training, given=False):
         """What packing costs: _NEVER to pack, None to pack whenever fewer rows do."""
-        if self._execution == "dense":
+        # Live batch norms need the statistics of all positions.
+        live = any(unit.is_live(training) for unit in self.units)
+        if live or self._execution == "dense":
             return _NEVER
         if self._execution != "auto":
             return None
         known = self._calibration
         if gpu_is_visible() and known.device != GPU:
             return _NEVER
-        if self._adaptivity == "act":
+        per_image = self._adaptivity == "act"
+        if per_image and not given:
             return None
         last = self.units[-1]
         packing = known.packing_cost(
@@ -188,7 +224,9 @@ class Block(tf_keras.layers.Layer):
         )
         images, height, width = features.shape[:3]
         rows = (images or 1) * height * width if height and width else None
-        if not packing.pays(len(self.units) - 1, rows):
+        pays = packing.pays_with_mask if given else packing.pays
+        # A loop leaves images out that have halted, be it only all of them at once.
+        if not pays(len(self.units) - 1, rows) and not per_image:
             return _NEVER
         # In training it is always worth it: so much more is saved.
         return None if training else packing
@@ -202,6 +240,8 @@ class Block(tf_keras.layers.Layer):
         if started is None:
             started = tf.ones(tf.shape(flags)[1:], tf.bool)
         scored = tf.concat([started[tf.newaxis], flags[:-1]], axis=0)
+        if self._adaptivity == "act" and scored.shape.rank > 2:
+            scored = tf.reduce_any(scored, axis=[2, 3])
         return total + self.halting_scores[0].flops(
             cost.scored_images(scored), cost.computed_positions(scored, positions)
         )
@@ -219,6 +259,33 @@ class Block(tf_keras.layers.Layer):
             ran = tf.cast(valid, tf.int32)
         features = without_padding(features, valid)
         return record_of_all(features, count, ran, flops, positions)
+
+    def _plain_with_mask(self, features, flops, training, valid, positions, mask):
+        """The same where a mask is given, which says what is computed."""
+        count = len(self.units)
+        units = Series([unit.branch(training, valid) for unit in self.units[1:]])
+        packing = self._packing(features, training, given=True)
+        if packing is _NEVER or count == 1:
+            output = given_masks.masked(features, units, mask, valid)
+        else:
+            layout = self._layout(features, training, valid)
+            if training:
+                output = given_masks.packed(features, layout, units, mask)
+            else:
+                output = given_masks.loop_over_units(
+                    features, layout, units, mask, packing
+                )
+        if count > 1:
+            flops += (count - 1) * self.units[-1].flops(
+                cost.computed_positions(mask[tf.newaxis], positions, 1, valid),
+                cost.computed_positions(mask[tf.newaxis], positions),
+            )
+        return {
+            "output": output,
+            **given_masks.cost_of_plain(mask, valid, count)._asdict(),
+            "flops": flops,
+            "positions": positions,
+        }
 
 
 def record_of_all(

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import tensorflow as tf
 import tf_keras
 
-from sact_tf.models import cost_record
+from sact_tf import masks
+from sact_tf.models import cost_record, options
 from sact_tf.models import images as image_checks
 from sact_tf.models.blocks import make_block
 from sact_tf.models.config import BackboneConfig
@@ -83,6 +84,7 @@ class Backbone(tf_keras.Model):
         halting_bias=None,
         with_record=False,
         image_shapes=None,
+        active_mask=None,
     ):
         """Computes the maps of all levels.
 
@@ -92,6 +94,7 @@ class Backbone(tf_keras.Model):
           halting_bias: see `run`.
           with_record: whether to return what the images cost as well.
           image_shapes: see `run`.
+          active_mask: see `run`.
 
         Returns:
           A dict from level ("2", ...) to float [B, H / 2**l, W / 2**l, C]; with
@@ -101,7 +104,9 @@ class Backbone(tf_keras.Model):
           ValueError: the images have the wrong dtype, rank or channels; or see `run`.
         """
         image_checks.check(images)
-        record = self.run(images, training, halting_bias, image_shapes)
+        record = self.run(
+            images, training, halting_bias, image_shapes, active_mask=active_mask
+        )
         self.penalise(record)
         outputs = [block["output"] for block in record["blocks"]]
         endpoints = dict(zip(self.levels, outputs, strict=True))
@@ -114,6 +119,7 @@ class Backbone(tf_keras.Model):
         halting_bias: tf.Tensor | None = None,
         image_shapes: tf.Tensor | None = None,
         num_blocks: int | None = None,
+        active_mask: tf.Tensor | None = None,
     ) -> dict:
         """Runs root and blocks, without checks and losses.
 
@@ -128,17 +134,26 @@ class Backbone(tf_keras.Model):
             be said of it alone, and its padding costs nothing; live batch norms leave
             it out of their statistics. Not for the cifar family.
           num_blocks: run only the first so many.
+          active_mask: optional bool, where blocks are computed beyond their first unit:
+            [B, H, W] of the images, or [B, h, w] of the first block's map. Later maps
+            take it max-pooled: a position is active when any of its pixels is. See
+            Block. Only for networks of ordinary units, without SSBNet's sampling and
+            SSIN's masks.
 
         Returns:
           The cost record: flops int64 [B]; ponder_cost float32 [B], summed over blocks,
           mean over positions; blocks, a list of what each block returned.
 
         Raises:
-          ValueError: there are image_shapes for a network of the cifar family, or
-            neither one halting_bias nor one for each image.
+          ValueError: there are image_shapes for a network of the cifar family, neither
+            one halting_bias nor one for each image, one for a network that halts
+            nowhere, or an active_mask that is none or that the network cannot take.
         """
         if halting_bias is not None:
-            halting_bias = _checked(halting_bias, images)
+            options.check_halting_bias(halting_bias, self.adaptivity)
+            halting_bias = options.halting_bias_of(halting_bias, images)
+        if active_mask is not None:
+            active_mask = options.mask_of_map(active_mask, images, self.config)
         map_sizes = None
         if image_shapes is not None:
             image_shapes = tf.cast(image_shapes, tf.float32)
@@ -147,12 +162,17 @@ class Backbone(tf_keras.Model):
         features = self.root_layer(images, training=training, image_shapes=image_shapes)
         flops = self.root_layer.flops(images, image_shapes=image_shapes)
         records = []
+        given = {}
         for block in self.blocks[:num_blocks]:
+            if active_mask is not None:
+                active_mask = masks.max_pooled(active_mask, block.units[0].stride)
+                given["active_mask"] = active_mask
             record = block(
                 features,
                 training=training,
                 halting_bias=halting_bias,
                 map_sizes=map_sizes,
+                **given,
             )
             features = record["output"]
             if map_sizes is not None:
@@ -174,12 +194,13 @@ class Backbone(tf_keras.Model):
         if self.adaptivity != "none":
             self.add_loss(cost_record.ponder_loss(cost, self.tau))
 
-    def introspect(self, images, halting_bias=None) -> dict:
+    def introspect(self, images, halting_bias=None, active_mask=None) -> dict:
         """What images cost, and where.
 
         Args:
           images: as for `call`; a tensor or an array.
           halting_bias: as for `call`.
+          active_mask: as for `call`.
 
         Returns:
           A dict of tensors:
@@ -189,22 +210,28 @@ class Backbone(tf_keras.Model):
             ponder_cost_map, num_units_map: float32 [B, H, W, 1], summed over blocks,
               at the size of the images (nearest neighbour).
             blocks: a list of dicts: name; output [B, h, w, C]; ponder_cost float32 and
-              num_units int32, [B, h, w] for SACT and [B] otherwise;
-              halting_distribution float32 [..., L]; flops int64 [B]; positions int64
-              [B], of each image's map.
+              num_units int32, [B, h, w] for SACT or with an active_mask, and [B]
+              otherwise; halting_distribution float32 [..., L]; flops int64 [B];
+              positions int64 [B], of each image's map.
         """
         # Zero and not None: one trace less.
         halting_bias = 0.0 if halting_bias is None else halting_bias
-        record = self._introspect(
-            tf.convert_to_tensor(images),
-            tf.convert_to_tensor(halting_bias, tf.float32),
-        )
+        options.check_halting_bias(halting_bias, self.adaptivity)
+        images = tf.convert_to_tensor(images)
+        if active_mask is not None:
+            active_mask = options.check_mask(active_mask, images, self.config)
+        halting_bias = tf.convert_to_tensor(halting_bias, tf.float32)
+        record = self._introspect(images, halting_bias, active_mask)
         return self.with_names(record)
 
     @tf.function(reduce_retracing=True, autograph=False)
-    def _introspect(self, images, halting_bias):
+    def _introspect(self, images, halting_bias, active_mask=None):
         record = self(
-            images, training=False, halting_bias=halting_bias, with_record=True
+            images,
+            training=False,
+            halting_bias=halting_bias,
+            with_record=True,
+            active_mask=active_mask,
         )
         return cost_record.with_maps(record, tf.shape(images)[1:3])
 
@@ -302,8 +329,8 @@ class Backbone(tf_keras.Model):
     @classmethod
     def from_config(cls, config):
         """A network with fresh weights from what `get_config` gave."""
-        config, options = BackboneConfig.split(config)
-        return cls(config, **options)
+        config, others = BackboneConfig.split(config)
+        return cls(config, **others)
 
     def build(self, input_shape):
         """Nothing is left to build: all variables are made with the layers."""
@@ -324,14 +351,3 @@ def record_beside(saved_model: str | os.PathLike, arguments: Mapping) -> None:
     file.parent.mkdir(exist_ok=True)
     text = json.dumps(dict(arguments), indent=1) + "\n"
     file.write_text(text, encoding="utf-8")
-
-
-def _checked(halting_bias, images):
-    halting_bias = tf.convert_to_tensor(halting_bias, tf.float32)
-    shape, one_each = halting_bias.shape, images.shape[:1]
-    if shape.rank not in (None, 0) and not shape.is_compatible_with(one_each):
-        raise ValueError(
-            "halting_bias must be a number, or one for each image of the batch. "
-            f"Received: shape={shape} with images of the shape {images.shape}"
-        )
-    return halting_bias

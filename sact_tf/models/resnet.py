@@ -142,7 +142,14 @@ class ResNet(CostLogging, Backbone):
 
     # There is no Python control flow to convert, and errors stay readable.
     @tf.autograph.experimental.do_not_convert
-    def call(self, images, training=None, halting_bias=None, with_record=False):
+    def call(
+        self,
+        images,
+        training=None,
+        halting_bias=None,
+        with_record=False,
+        active_mask=None,
+    ):
         """Classifies images.
 
         Args:
@@ -152,16 +159,20 @@ class ResNet(CostLogging, Backbone):
             halting logit; above zero the network stops sooner. Trades accuracy for
             time without training anew.
           with_record: whether to return what the images cost as well.
+          active_mask: optional bool [B, H, W] of the images, or [B, h, w] of the first
+            block's map: where blocks are computed beyond their first unit. See
+            Backbone.run.
 
         Returns:
           Logits, float32 [B, num_classes]; with `with_record` a dict as `introspect`
           gives it, but for the maps and names.
 
         Raises:
-          ValueError: the images have the wrong dtype, rank, channels or size.
+          ValueError: the images have the wrong dtype, rank, channels or size; or see
+            Backbone.run.
         """
         images = image_checks.checked(images, self.config.spec.stride)
-        record = self.run(images, training, halting_bias)
+        record = self.run(images, training, halting_bias, active_mask=active_mask)
         self.penalise(record)
         features = record["blocks"][-1]["output"]
         logits = tf.cast(self.head(features, training=training), tf.float32)
@@ -174,12 +185,13 @@ class ResNet(CostLogging, Backbone):
         self.note_costs(record)
         return logits
 
-    def introspect(self, images, halting_bias=None) -> dict:
+    def introspect(self, images, halting_bias=None, active_mask=None) -> dict:
         """What images cost, and where: logits and what Backbone.introspect gives.
 
         Args:
           images: as for `call`; a tensor or an array.
           halting_bias: as for `call`.
+          active_mask: as for `call`.
 
         Returns:
           A dict of tensors: logits float32 [B, num_classes]; flops int64 [B];
@@ -188,7 +200,7 @@ class ResNet(CostLogging, Backbone):
         """
         images = tf.convert_to_tensor(images)
         image_checks.check(images, self.config.spec.stride)
-        return super().introspect(images, halting_bias)
+        return super().introspect(images, halting_bias, active_mask)
 
     def export(self, filepath):
         """Writes a SavedModel with the endpoint `serve`, for images of any size.

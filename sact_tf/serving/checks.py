@@ -92,16 +92,30 @@ def map_decoded(
     )
 
 
-def halting_bias_per_image(halting_bias: tf.Tensor, batch_size: tf.Tensor) -> tf.Tensor:
+def halting_bias_per_image(
+    halting_bias: tf.Tensor, batch_size: tf.Tensor, halts: bool = True
+) -> tf.Tensor:
     """The halting bias of each image: float32 [B].
 
     Args:
       halting_bias: float32, one number (of whatever rank), or [B].
       batch_size: int32, B.
+      halts: whether the network has halting scores. Without, only zero is taken, which
+        says nothing.
     """
-    return number_per_image(
+    biases = number_per_image(
         "halting_bias", halting_bias, batch_size, tf.math.is_finite, "finite"
     )
+    if halts:
+        return biases
+    refused = _require(
+        tf.reduce_all(tf.equal(biases, 0.0)),
+        "This network has no halting scores: halting_bias must be zero, or left out. "
+        "Received: {}",
+        biases,
+    )
+    with tf.control_dependencies([refused]):
+        return tf.identity(biases)
 
 
 def number_per_image(

@@ -63,6 +63,7 @@ class Classifier(servable.ImageServable):
             network.config.num_classes,
             limits or checks.Limits(min_side=stride),
             answer,
+            network.adaptivity,
         )
         self.image_size = image_size
         self.top_k = min(top_k, len(self.labels))

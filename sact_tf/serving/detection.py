@@ -121,6 +121,7 @@ class Detector(servable.ImageServable):
             num_classes,
             limits or checks.Limits(MAX_BATCH_SIZE, min_side=MIN_SIDE),
             answer,
+            detector.halting_adaptivity,
         )
         self.shorter_side = shorter_side
         self.longer_side = longer_side

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from sact_tf.models.options import has_halting_scores
 from sact_tf.serving import checks
 
 _READERS = {
@@ -26,7 +27,8 @@ class ImageServable(tf.Module, abc.ABC):
     """A network with preprocessing before it and names of classes behind it.
 
     Every signature is a function of `images` and, optionally, `halting_bias`: one
-    number, or one for each image. The signatures:
+    number, or one for each image; of a network that halts nowhere only zero. The
+    signatures:
 
       serving_default: JPEG or PNG files, strings [B], of any sizes; turned upright.
       tensors: decoded images, uint8 [B, H, W, 3].
@@ -44,6 +46,7 @@ class ImageServable(tf.Module, abc.ABC):
         num_classes: int,
         limits: checks.Limits,
         answer: Callable[[object, tf.Tensor, bool], dict[str, tf.Tensor]],
+        adaptivity: str = "sact",
     ):
         """Makes the signatures.
 
@@ -56,6 +59,7 @@ class ImageServable(tf.Module, abc.ABC):
           answer: function of what `_prepare` made of all images, of the halting biases,
             float32 [B], and of whether to say where time was spent. It gives the
             outputs, each with the batch as first axis.
+          adaptivity: of the network, which says whether it has halting scores.
 
         Raises:
           ValueError: the labels are not one line for each class.
@@ -63,6 +67,7 @@ class ImageServable(tf.Module, abc.ABC):
         super().__init__(name=name)
         self.labels = _checked_labels(labels, num_classes)
         self.limits = limits
+        self._halts = has_halting_scores(adaptivity)
         # Only the variables are kept: a tf_keras model would be saved with dozens of
         # functions that nobody asked for.
         self._variables = network.variables
@@ -113,7 +118,10 @@ class ImageServable(tf.Module, abc.ABC):
             f"{limits.max_pixels} in all.",
             "halting_bias": "Optional. One number, or one for each image, added to "
             "every halting logit: above zero the network stops sooner, which costs "
-            "accuracy and saves time; below zero later.",
+            "accuracy and saves time; below zero later."
+            if self._halts
+            else "Optional. This network has no halting scores: only zero is taken, "
+            "one, or one for each image.",
         }
 
     def warmup_requests(self) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
@@ -173,7 +181,8 @@ class ImageServable(tf.Module, abc.ABC):
         read, _ = _READERS[kind]
         prepared = read(self._prepare, images, self.limits, self._prepared_spec)
         count = tf.shape(images)[0]
-        return prepared, checks.halting_bias_per_image(halting_bias, count)
+        biases = checks.halting_bias_per_image(halting_bias, count, self._halts)
+        return prepared, biases
 
     def _names_of(self, classes):
         return self._names.lookup(tf.cast(classes, tf.int64))

@@ -123,6 +123,25 @@ def test_a_batch_gives_what_single_images_give(adaptivity, shapes):
         assert together["record"]["flops"][index] == alone["record"]["flops"][0]
 
 
+def test_masks_are_the_extractors():
+    detector = tiny.detector("none", execution="positions")
+    pair, shapes = images(64, 80, batch=2), [(64, 80), (49, 70)]
+    whole = detector.detect(pair, shapes)
+    mask = np.ones([2, 64, 80], bool)
+    same = detector.detect(pair, shapes, active_mask=mask)
+    np.testing.assert_array_equal(same["record"]["flops"], whole["record"]["flops"])
+    np.testing.assert_allclose(same["scores"], whole["scores"], atol=1e-5)
+    mask[0, 20:] = False
+    part = detector.detect(pair, shapes, active_mask=mask)
+    first, second = part["record"]["flops"] - whole["record"]["flops"]
+    assert first < 0 and second == 0
+    assert part["record"]["num_units_map"].shape == [2, 64, 80, 1]
+    with pytest.raises(ValueError, match="active_mask must have the shape"):
+        detector.detect(pair, active_mask=mask[0])
+    with pytest.raises(ValueError, match="halting_bias is added to halting logits"):
+        detector.detect(pair, halting_bias=1.0)
+
+
 def test_one_trace_for_all_sizes():
     detector = tiny.detector()
     traced = []

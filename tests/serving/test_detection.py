@@ -159,6 +159,9 @@ def test_other_networks(adaptivity):
             map_of_block = answer[f"block{key}_ponder_cost_map"]
             expected = block["ponder_cost"][0]
             np.testing.assert_allclose(map_of_block[index], expected, rtol=1e-5)
+    if adaptivity == "none":
+        with pytest.raises(tf.errors.InvalidArgumentError, match="no halting scores"):
+            servable.explain(tf.constant(FILES[:2]), 1.0)
 
 
 def test_tensors_and_files_are_answered_alike(servable):

@@ -116,9 +116,17 @@ def test_other_networks(adaptivity, family):
     model = network(adaptivity, family)
     servable = classification.Classifier(model, SIDE, crop=False, top_k=3)
     image = pictures.image(50, 77)
-    answer = servable.explain(tf.constant([pictures.png(image)] * 2))
+    files = tf.constant([pictures.png(image)] * 2)
+    answer = servable.explain(files)
     check(answer, expected(model, [image] * 2, crop=False))
     np.testing.assert_array_equal(answer["map_region"], [[0, 0, 1, 1]] * 2)
+    # Where nothing halts a bias would change nothing, and is refused.
+    if adaptivity == "none":
+        assert "only zero is taken" in servable.documentation["halting_bias"]
+        with pytest.raises(tf.errors.InvalidArgumentError, match="no halting scores"):
+            servable.explain(files, [0.0, 1.0])
+    else:
+        servable.explain(files, [0.0, 1.0])
 
 
 def test_bit_equal_in_a_fresh_process(servable, exported, tmp_path):

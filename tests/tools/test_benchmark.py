@@ -44,6 +44,22 @@ def test_blocks_of_the_extractor(measures):
     assert 0.85 < left["SACT tau 0.01 auto"] < 1
 
 
+def test_given_masks(measures, monkeypatch):
+    monkeypatch.setattr(benchmark, "MASK_SHARES", (1.0, 0.3))
+    flags = ["--image-size", "224", "--blocks", 1, "--turns", 1, "--json"]
+    code, out, _ = measures("masks", *flags)
+    assert code == 0
+    left = {}
+    for line in json.loads(out)["results"]:
+        left.setdefault(line["note"], {})[line["what"]] = line["flops_left"]
+    names = {"plain", "dense", "positions", "auto"}
+    assert left["100% active"] == dict.fromkeys(names, 1.0)
+    shares = left["30% active"]
+    assert shares.keys() == names and shares.pop("plain") == 1
+    # The root and the first of three units are always paid.
+    assert len(set(shares.values())) == 1 and 0.5 < shares["dense"] < 0.9
+
+
 @pytest.mark.parametrize("kind", ["blob", "blobs", "scattered"])
 def test_forced_halting_has_the_means_that_were_asked_for(kind):
     means, maps = (1.6, 2.5, 3.7, 1.2), [(24, 31), (12, 16), (6, 8), (3, 4)]
