@@ -1,6 +1,8 @@
 """Settings for all tests."""
 
+import gc
 import os
+import unittest.mock
 import zlib
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -19,6 +21,13 @@ def pytest_configure(config):
     )
 
 
+def pytest_collection_finish(session):
+    # All that was imported is there to stay: without looking through it, the garbage
+    # collector takes no time from functions that are traced.
+    gc.collect()
+    gc.freeze()
+
+
 # Weights that differ from run to run would fail some test once in a hundred runs. The
 # seeds differ from one another, or a network that a test builds could be equal to the
 # one that a fixture has trained, before it is restored.
@@ -32,5 +41,9 @@ def pytest_runtest_call(item):
 
 def _seed(name):
     import tf_keras
+    from tensorflow.python.eager import context
 
-    tf_keras.utils.set_random_seed(zlib.crc32(name.encode()))
+    # TensorFlow would also forget what it has made of all functions so far, and
+    # optimise the networks of fixtures anew for every test.
+    with unittest.mock.patch.object(context.pywrap_tfe, "TFE_ContextClearCaches"):
+        tf_keras.utils.set_random_seed(zlib.crc32(name.encode()))

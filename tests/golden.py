@@ -6,58 +6,62 @@ import numpy as np
 import pytest
 
 import sact_tf
-from tests.make_golden_samples import SPECS, sample
+from tests import make_golden_samples
 
+SPECS = make_golden_samples.SPECS
 SAMPLES = pathlib.Path(__file__).parent / "data"
 WHOLE = pathlib.Path(__file__).parents[2] / "shared" / "golden"
 
 needs_whole = pytest.mark.skipif(
     not WHOLE.is_dir(), reason="the whole golden data (../shared/golden) is not here"
 )
-#: (folder, spec) for the copies in the repository and for the whole data.
-EVERYWHERE = [
-    *(pytest.param(SAMPLES, spec, id=f"samples-{spec}") for spec in SPECS),
-    *(
-        pytest.param(WHOLE, spec, id=f"whole-{spec}", marks=needs_whole)
-        for spec in SPECS
-    ),
-]
 
 
 class Golden:
-    """The expected values of one file; compares what is asked for."""
+    """The expected values of one file; compares what is asked for.
 
-    def __init__(self, path):
-        self._values = dict(np.load(path))
+    With the copy in the repository, and with the whole data where they are: one
+    computation serves for both.
+    """
+
+    def __init__(self, spec, name):
+        paths = [folder / spec / name for folder in (SAMPLES, WHOLE)]
+        self._files = [dict(np.load(path)) for path in paths if path.is_file()]
 
     def __getitem__(self, key):
-        return self._values[key]
-
-    def __contains__(self, key):
-        return key in self._values or f"sample/{key}" in self._values
+        first, *others = (values[key] for values in self._files)
+        for other in others:
+            np.testing.assert_array_equal(first, other)
+        return first
 
     def keys(self, prefix):
         """All keys below a prefix, sampled or not."""
-        names = {key.removeprefix("sample/") for key in self._values}
+        names = {key.removeprefix("sample/") for file in self._files for key in file}
         return sorted(name for name in names if name.startswith(prefix))
 
     def largest(self, key):
         """The largest magnitude among the expected values."""
-        if f"max/{key}" in self._values:
-            return self._values[f"max/{key}"]
-        return np.abs(self._values[key]).max()
+        return max(
+            values[f"max/{key}"]
+            if f"max/{key}" in values
+            else np.abs(values[key]).max()
+            for values in self._files
+        )
 
     def close(self, key, actual, tolerance):
         """Asserts that no entry is further away than the tolerance."""
         actual = np.asarray(actual)
-        if key in self._values:
-            expected = self._values[key]
-        else:
-            assert tuple(self._values[f"shape/{key}"]) == actual.shape, key
-            expected, actual = self._values[f"sample/{key}"], sample(actual)
-        assert expected.shape == actual.shape, key
-        error = np.abs(actual - expected).max(initial=0.0)
-        assert error <= tolerance, f"{key}: off by {error}, allowed {tolerance}"
+        for values in self._files:
+            found = actual
+            if key in values:
+                expected = values[key]
+            else:
+                assert tuple(values[f"shape/{key}"]) == actual.shape, key
+                expected = values[f"sample/{key}"]
+                found = make_golden_samples.sample(actual)
+            assert expected.shape == found.shape, key
+            error = np.abs(found - expected).max(initial=0.0)
+            assert error <= tolerance, f"{key}: off by {error}, allowed {tolerance}"
 
 
 def kind_of(spec):

@@ -2,6 +2,8 @@
 
 import base64
 import concurrent.futures
+import contextlib
+import functools
 import shutil
 import socket
 import struct
@@ -25,35 +27,61 @@ LIMIT = 8
 BINARY = shutil.which("tensorflow_model_server")
 
 
-@pytest.fixture(scope="module", params=["classifier", "detector"])
-def servable(request):
+def make(kind):
     limits = checks.Limits(max_batch_size=LIMIT, min_side=32)
-    if request.param == "detector":
+    if kind == "detector":
         return test_detection.servable_of(test_detection.network(), limits=limits)
     return classification.Classifier(network(), SIDE, top_k=3, limits=limits)
 
 
 @pytest.fixture(scope="module")
-def base_path(servable, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("served")
-    return export.write(servable, folder, NAME, version=3).folder.parent
+def served(tmp_path_factory):
+    """Makes, exports and serves of each kind one; whatever the order of tests is."""
+    with contextlib.ExitStack() as servers:
+
+        @functools.cache
+        def of(kind):
+            servable = make(kind)
+            folder = tmp_path_factory.mktemp(kind)
+            path = export.write(servable, folder, NAME, version=3).folder.parent
+            return servable, path, servers.enter_context(Server(NAME, path))
+
+        yield of
 
 
-@pytest.fixture(scope="module")
-def loopback(base_path):
-    with Server(NAME, base_path) as server:
-        yield server
+@pytest.fixture(params=["classifier", "detector"])
+def kind(request):
+    return request.param
 
 
-@pytest.fixture(scope="module", params=["loopback", "tensorflow_model_server"])
-def server(request, base_path):
+@pytest.fixture
+def servable(served, kind):
+    return served(kind)[0]
+
+
+@pytest.fixture
+def base_path(served, kind):
+    return served(kind)[1]
+
+
+@pytest.fixture
+def loopback(served, kind):
+    return served(kind)[2]
+
+
+@pytest.fixture(params=["loopback", *(["tensorflow_model_server"] if BINARY else [])])
+def server(request, loopback, base_path):
     if request.param == "loopback":
-        yield request.getfixturevalue("loopback")
-    elif BINARY is None:
-        pytest.skip("there is no tensorflow_model_server on the PATH")
+        yield loopback
     else:
         with real_server(base_path) as server:
             yield server
+
+
+def test_with_a_real_server():
+    """Says in the report whether all that follows was done with one, too."""
+    if BINARY is None:
+        pytest.skip("there is no tensorflow_model_server on the PATH")
 
 
 class real_server:
@@ -305,6 +333,9 @@ def test_a_deadline_is_kept():
                 assert time.monotonic() - began < 3
 
 
+# Detectors alone, for speed: their images also have sizes of their own. Batches of the
+# classifier are in test_export.
+@pytest.mark.parametrize("kind", ["detector"])
 def test_batching_mixes_requests_and_keeps_answers_apart(base_path, servable):
     alone = {
         (index, bias): servable.serving_default(tf.constant([file]), bias)["flops"][0]

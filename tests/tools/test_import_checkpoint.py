@@ -56,7 +56,7 @@ def test_there_and_back(folder, spec, prefix, imports, exports, tmp_path):
     assert code == 0
     assert json.loads(out)["adaptivity"] == golden.kind_of(spec)
     model = tf_keras.models.load_model(tmp_path / "net.keras")
-    expected = golden.Golden(golden.SAMPLES / spec / "golden.npz")
+    expected = golden.Golden(spec, "golden.npz")
     record = model.introspect(expected["images"])
     expected.close("logits", record["logits"], 1e-4)
     np.testing.assert_array_equal(record["flops"], golden.column(expected["flops"]))
