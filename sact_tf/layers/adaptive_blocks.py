@@ -10,7 +10,7 @@ from sact_tf.geometry.active_set import Layout
 from sact_tf.geometry.calibration import GPU, Calibration
 from sact_tf.geometry.control_flow import gpu_is_visible
 from sact_tf.geometry.grid import Grid
-from sact_tf.layers import execution, given_masks, halting_scores
+from sact_tf.layers import execution, given_masks, halting_scores, loops
 from sact_tf.layers.execution import Rule
 from sact_tf.layers.series import Series, Stack
 
@@ -159,14 +159,14 @@ class Block(tf_keras.layers.Layer):
             return given_masks.of_positions(outcome, active_mask)
         if per_image and not given:
             images = Images(features, valid, conditionals=not training)
-            run = execution.written_out if training else execution.loop_over_images
+            run = execution.written_out if training else loops.loop_over_images
             return run(images, units, logits, rule)
         if per_image:
             logits = given_masks.per_position(logits)
         layout = self._layout(features, training, valid)
         if training:
             return execution.written_out_packed(features, layout, units, logits, rule)
-        return execution.loop_over_positions(
+        return loops.loop_over_positions(
             features, layout, units, logits, rule, packing
         )
 

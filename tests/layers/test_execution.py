@@ -10,7 +10,7 @@ from sact_tf.geometry import Dense, Images
 from sact_tf.geometry.active_set import Layout
 from sact_tf.geometry.calibration import PackingCost
 from sact_tf.geometry.grid import Grid
-from sact_tf.layers import execution
+from sact_tf.layers import execution, loops
 from sact_tf.layers.execution import Rule
 from sact_tf.layers.series import Series, Stack
 from tests.geometry.test_packed import CHANNELS, UNITS, always_winograd
@@ -60,7 +60,7 @@ class Case:
     def loop(self, features, packing=None, rule=None, valid=None, **options):
         layout = Layout(Grid.of(features), self.radius, valid=valid, **options)
         rule = rule or Rule(0.01)
-        return execution.loop_over_positions(
+        return loops.loop_over_positions(
             features, layout, *self.series(), rule, packing
         )
 
@@ -116,9 +116,7 @@ def test_images_that_have_halted_leave(early):
     case = Case(shape=(6, 3, 4), early=early, per_image=True)
     expected = case.dense(case.features, per_image=True)
     call = tf.function(
-        lambda maps: execution.loop_over_images(
-            Images(maps), *case.series(), Rule(0.01)
-        ),
+        lambda maps: loops.loop_over_images(Images(maps), *case.series(), Rule(0.01)),
         input_signature=[tf.TensorSpec([None, None, None, CHANNELS])],
         autograph=False,
     )
@@ -133,7 +131,7 @@ def test_packing_comes_when_it_pays_and_not_before(monkeypatch):
         packed_at.append(int(progress.index))
         return progress, rows
 
-    monkeypatch.setattr(execution._Loops, "on_rows", on_rows)
+    monkeypatch.setattr(loops._Loops, "on_rows", on_rows)
     case = Case(shape=(1, 6, 6))
     free, dear = PackingCost(0.0, 0.0, 1.0), PackingCost(20.0, 0.0, 1.0)
     logits = np.full([COUNT, 1, 6, 6], -9.0, "f")
