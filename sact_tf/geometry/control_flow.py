@@ -9,6 +9,8 @@ from tensorflow.python.saved_model import save_context
 
 # Whether graphs are made that may run on another machine: not empty then.
 _portable = []
+# Whether graphs are made that XLA compiles: not empty then.
+_compiled = []
 
 
 @contextlib.contextmanager
@@ -19,6 +21,21 @@ def portable() -> Iterator[None]:
         yield
     finally:
         _portable.pop()
+
+
+@contextlib.contextmanager
+def for_xla() -> Iterator[None]:
+    """Graphs traced inside are compiled by XLA, for fixed shapes."""
+    _compiled.append(True)
+    try:
+        yield
+    finally:
+        _compiled.pop()
+
+
+def is_for_xla() -> bool:
+    """Whether what is traced now is said to be compiled by XLA."""
+    return bool(_compiled)
 
 
 def sum_of(rows: tf.Tensor, others: tf.Tensor) -> tf.Tensor:

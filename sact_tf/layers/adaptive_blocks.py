@@ -8,7 +8,7 @@ from sact_tf import halting
 from sact_tf.geometry import Dense, Images, winograd, within, without_padding
 from sact_tf.geometry.active_set import Layout
 from sact_tf.geometry.calibration import GPU, Calibration
-from sact_tf.geometry.control_flow import gpu_is_visible
+from sact_tf.geometry.control_flow import gpu_is_visible, is_for_xla
 from sact_tf.geometry.grid import Grid
 from sact_tf.layers import execution, given_masks, halting_scores, loops
 from sact_tf.layers.execution import Rule
@@ -166,9 +166,7 @@ class Block(tf_keras.layers.Layer):
         layout = self._layout(features, training, valid)
         if training:
             return execution.written_out_packed(features, layout, units, logits, rule)
-        return loops.loop_over_positions(
-            features, layout, units, logits, rule, packing
-        )
+        return loops.loop_over_positions(features, layout, units, logits, rule, packing)
 
     def _layout(self, features, training, valid):
         """How rows are packed."""
@@ -209,6 +207,8 @@ class Block(tf_keras.layers.Layer):
             return _NEVER
         if self._execution != "auto":
             return None
+        if is_for_xla():
+            return _NEVER
         known = self._calibration
         if gpu_is_visible() and known.device != GPU:
             return _NEVER

@@ -7,7 +7,7 @@ import tensorflow as tf
 import tf_keras
 
 from sact_tf.geometry import without_padding
-from sact_tf.geometry.control_flow import conditional, gpu_is_visible
+from sact_tf.geometry.control_flow import conditional, gpu_is_visible, is_for_xla
 from sact_tf.geometry.sampled import Sampled
 from sact_tf.layers.adaptive_blocks import positions_of
 from sact_tf.layers.normalization import FixedNorm
@@ -189,7 +189,7 @@ class StochasticUnit(PostActivationUnit):
     def _is_slow(self):
         """Whether rows are never faster: few channels are quickly computed."""
         few = self.conv2.filters < LEAST_WIDTH_OF_ROWS
-        return self._execution == "auto" and (few or gpu_is_visible())
+        return self._execution == "auto" and (few or gpu_is_visible() or is_for_xla())
 
     def _masked(self, x, branch, masks, valid):
         """F of the whole map; what is not sampled is thrown away."""

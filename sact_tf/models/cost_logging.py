@@ -1,8 +1,11 @@
 """Training and evaluation steps of a network that log what it costs."""
 
+import contextlib
+
 import tensorflow as tf
 import tf_keras
 
+from sact_tf.geometry.control_flow import for_xla
 from sact_tf.models import cost_record
 from sact_tf.models.cost_metrics import CostMetric
 
@@ -64,10 +67,34 @@ class CostLogging(OptimizerFirst):
             metrics.build(outputs, tf.TensorSpec(y_spec.shape))
         return super().fit(x, y, *arguments, **options)
 
+    def compile(self, *arguments, **options):
+        """See tf_keras.Model.
+
+        Raises:
+          ValueError: XLA cannot compile the network's execution.
+        """
+        super().compile(*arguments, **options)
+        packs = self.config.execution in ("positions", "tiles")
+        if self.jit_compile and packs and self.adaptivity != "none":
+            raise ValueError(
+                "XLA compiles for fixed shapes, and packed positions have none: make "
+                "the network with execution='dense' or 'auto', or compile it with "
+                f"jit_compile=False. Received: execution={self.config.execution!r}"
+            )
+
+    def _step(self):
+        """Where a step is traced: with XLA "auto" is dense."""
+        return for_xla() if self.jit_compile else contextlib.nullcontext()
+
+    def predict_step(self, data):
+        """One step of model.predict."""
+        with self._step():
+            return super().predict_step(data)
+
     def train_step(self, data):
         """One step of model.fit; logs the cost beside the losses."""
         x, y, weights = tf_keras.utils.unpack_x_y_sample_weight(data)
-        with tf.GradientTape() as tape:
+        with tf.GradientTape() as tape, self._step():
             record = self(x, training=True, with_record=True)
             loss = self.compute_loss(x, y, record["logits"], weights)
         self._validate_target_and_loss(y, loss)
@@ -79,7 +106,8 @@ class CostLogging(OptimizerFirst):
     def test_step(self, data):
         """One step of model.evaluate; logs the cost beside the losses."""
         x, y, weights = tf_keras.utils.unpack_x_y_sample_weight(data)
-        record = self(x, training=False, with_record=True)
+        with self._step():
+            record = self(x, training=False, with_record=True)
         self.compute_loss(x, y, record["logits"], weights)
         for metric, values in self._costs(record):
             metric.record(values)
