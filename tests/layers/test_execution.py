@@ -77,19 +77,29 @@ def same(actual, expected):
     np.testing.assert_allclose(actual.output, expected.output, rtol=1e-5, atol=3e-5)
 
 
-@pytest.mark.parametrize("early", [0.0, 3.0, 99.0, -99.0])
 @pytest.mark.parametrize("way", WAYS)
-def test_loops_are_units_written_out(always_winograd, way, early):
-    case = Case(early=early)
-    expected = case.dense(case.features)
-    function = tf.function(
-        lambda maps: case.loop(maps, **WAYS[way]),
-        input_signature=[tf.TensorSpec([None, None, None, CHANNELS])],
+def test_loops_are_units_written_out(always_winograd, way):
+    case = Case()
+    logits = case.logits
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, None, None, CHANNELS]),
+            tf.TensorSpec([COUNT, None, None, None]),
+        ],
         autograph=False,
     )
-    same(function(case.features), expected)
-    if early == 3.0:  # Without a graph, too.
-        same(case.loop(case.features, **WAYS[way]), expected)
+    def function(maps, logits):
+        case.logits = logits
+        return case.loop(maps, **WAYS[way])
+
+    for early in (0.0, 3.0, 99.0, -99.0):
+        shifted = tf.concat([logits[:1] + early, logits[1:]], axis=0)
+        actual = function(case.features, shifted)
+        case.logits = shifted
+        same(actual, case.dense(case.features))
+        if early == 3.0:  # Without a graph, too.
+            same(case.loop(case.features, **WAYS[way]), case.dense(case.features))
 
 
 @pytest.mark.parametrize("way", ["packed at once", "tiles of 3"])
@@ -171,24 +181,26 @@ def test_what_is_no_tensor_must_be_the_same_in_all_functions():
 def test_gradients_through_loops(always_winograd, way):
     case = Case(early=1.0)
 
-    def outcome(run):
-        @tf.function(
-            input_signature=[tf.TensorSpec([None, None, None, CHANNELS])],
-            autograph=False,
-        )
+    def outcome(run, graph):
         def loss(maps):
             outcome = run(maps)
             spent = tf.where(outcome.flags, outcome.scores, 0.0)
             return tf.reduce_sum(tf.sin(outcome.output)) + tf.reduce_sum(spent)
 
+        if graph:
+            loss = tf.function(
+                loss,
+                input_signature=[tf.TensorSpec([None, None, None, CHANNELS])],
+                autograph=False,
+            )
         with tf.GradientTape() as tape:
             tape.watch([case.features, case.logits])
             value = loss(case.features)
         used = [v for layer in case.layers for v in layer.trainable_variables]
         return tape.gradient(value, [case.features, case.logits, *used])
 
-    expected = outcome(case.dense)
-    actual = outcome(lambda maps: case.loop(maps, **WAYS[way]))
+    expected = outcome(case.dense, graph=False)
+    actual = outcome(lambda maps: case.loop(maps, **WAYS[way]), graph=True)
     for value, wanted in zip(actual, expected, strict=True):
         tolerance = 5e-5 + 3e-4 * np.abs(wanted).max()
         np.testing.assert_allclose(value, wanted, rtol=0, atol=tolerance)
