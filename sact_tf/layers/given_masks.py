@@ -72,7 +72,9 @@ def loop_over_units(
       mask: see `masked`.
       packing: what packing costs; if None, rows are packed whenever fewer suffice.
     """
-    units, count = units.stacked(), len(units)
+    count = len(units)
+    if not tf.executing_eagerly():
+        units = units.stacked()
     cells = layout.grid.any_in_cell(mask, layout.side)
     running = tf.math.count_nonzero(cells, dtype=tf.int32)
     most = layout.most_rows()

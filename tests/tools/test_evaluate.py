@@ -164,6 +164,16 @@ def test_bad_input(flags, message, networks, evaluates):
     assert code == 2 and not out and message in err.splitlines()[-1]
 
 
+def test_a_halting_bias_is_for_networks_that_halt(networks, evaluates):
+    flags = ["--num_images", 2, "--image_size", 64, "--halting_bias", 9]
+    code, _, err = evaluates("--model", networks[1], *flags)
+    assert code == 2 and "--halting_bias is for ACT and SACT networks" in err
+    code, out, _ = evaluates("--model", *networks, *flags, "--json")
+    assert code == 0
+    adaptive, plain = (row["units"] for row in json.loads(out)["rows"])
+    assert adaptive == [1, 1, 1] and plain == list(UNITS)
+
+
 @pytest.mark.parametrize("size", [224, 352])
 def test_imagenet_mocked(size, evaluates, tmp_path):
     import tensorflow_datasets as tfds
