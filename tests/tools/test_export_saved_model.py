@@ -170,8 +170,8 @@ def detector(tmp_path_factory):
     folder = tmp_path_factory.mktemp("detector")
     hyperparams.save_params_dict_to_yaml(params, str(folder / "params.yaml"))
     built = detectors.build(params.task.model)
-    spread_halting(built.detector.extractor)
-    tf.train.Checkpoint(model=built.detector).save(str(folder / "ckpt"))
+    spread_halting(built.extractor)
+    tf.train.Checkpoint(model=built).save(str(folder / "ckpt"))
     return folder
 
 
