@@ -67,13 +67,27 @@ class CostLogging(OptimizerFirst):
             metrics.build(outputs, tf.TensorSpec(y_spec.shape))
         return super().fit(x, y, *arguments, **options)
 
-    def compile(self, *arguments, **options):
+    def make_train_function(self, force=False):
         """See tf_keras.Model.
 
         Raises:
           ValueError: XLA cannot compile the network's execution.
         """
-        super().compile(*arguments, **options)
+        self._check_compiled()
+        return super().make_train_function(force)
+
+    def make_test_function(self, force=False):
+        """See `make_train_function`."""
+        self._check_compiled()
+        return super().make_test_function(force)
+
+    def make_predict_function(self, force=False):
+        """See `make_train_function`."""
+        self._check_compiled()
+        return super().make_predict_function(force)
+
+    # Not in `compile`: Keras would not compile models that it loads any more.
+    def _check_compiled(self):
         packs = self.config.execution in ("positions", "tiles")
         if self.jit_compile and packs and self.adaptivity != "none":
             raise ValueError(

@@ -43,7 +43,7 @@ DETECTOR = {
             "image_size": 64,
             "num_scenes": 10,
         },
-        "reference_units": [1, 2, 3],
+        "reference_units": [1, 1, 2],
         "seed": 1,
         "allow_image_summary": False,
     },
@@ -214,12 +214,13 @@ def test_asynchronous_workers(tmp_path):
     ("strategy", "roles"),
     [
         ("multi_worker_mirrored", {"worker": 2}),
-        ("parameter_server", {"chief": 1, "ps": 1, "worker": 2}),
+        # That there may be several workers is seen with the classifier.
+        ("parameter_server", {"chief": 1, "ps": 1, "worker": 1}),
     ],
 )
 def test_the_detector(tmp_path, strategy, roles):
     folder = tmp_path / "run"
-    overrides = {**DETECTOR, **intervals(20, 10)}
+    overrides = {**DETECTOR, **intervals(4, 2)}
     with training(
         folder, strategy, "sact_fasterrcnn_digit_scenes", overrides, **roles
     ) as processes:
@@ -227,7 +228,7 @@ def test_the_detector(tmp_path, strategy, roles):
         for name in ("chief 0",) if "chief" in roles else processes.names:
             assert processes.end(name) == 0, processes.log(name)[-2000:]
     losses = summaries(folder, "train")["total_loss"]
-    assert [step for step, _ in losses] == [10, 20]
+    assert [step for step, _ in losses] == [2, 4]
     assert np.isfinite([loss for _, loss in losses]).all()
 
 

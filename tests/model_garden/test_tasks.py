@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from official.core import task_factory
+from official.modeling import hyperparams
 from tensorboard.backend.event_processing import event_accumulator
 
 from sact_tf.model_garden import configs, experiments, runs
@@ -63,6 +64,35 @@ def run(params, folder, mode="train_and_eval", strategy=None):
     return runs.train(params, folder, mode, strategy=strategy)
 
 
+def untrained(params, folder, change=None):
+    """Leaves what a run leaves, but with random weights: training takes long.
+
+    Or with what `change` makes of the model.
+    """
+    folder.mkdir(exist_ok=True)
+    model = task_factory.get_task(params.task).build_model()
+    rng = np.random.default_rng(0)
+    for variable in model.variables:
+        if variable.dtype.is_floating:
+            variable.assign_add(0.02 * rng.normal(size=variable.shape))
+    if change:
+        change(model)
+    hyperparams.save_params_dict_to_yaml(params, str(folder / "params.yaml"))
+    step = tf.Variable(0, dtype=tf.int64)
+    parts = {"model": model, "global_step": step, **model.checkpoint_items}
+    tf.train.Checkpoint(**parts).save(str(folder / "ckpt"))
+
+
+def cut(folder, step, target):
+    """Leaves what a run would have left if it had been killed after a step."""
+    target.mkdir(exist_ok=True)
+    for file in (folder / "params.yaml", *folder.glob(f"ckpt-{step}.*")):
+        shutil.copy(file, target)
+    state = f'model_checkpoint_path: "ckpt-{step}"\n'
+    (target / "checkpoint").write_text(state)
+    assert runs.steps_done(str(target)) == step
+
+
 def summaries(folder, part):
     events = event_accumulator.EventAccumulator(str(folder / part)).Reload()
     return {
@@ -90,8 +120,7 @@ def whole(tmp_path_factory, plain):
 
 def test_taking_up_gives_the_numbers_of_an_uninterrupted_run(whole, tmp_path):
     folder, model, params = whole
-    first = params.replace(trainer={"train_steps": 4})
-    run(first, tmp_path, "train")
+    cut(folder, 4, tmp_path)
     again = run(params, tmp_path)
     for one, other in zip(model.variables, again.variables, strict=True):
         np.testing.assert_array_equal(one, other, err_msg=one.name)

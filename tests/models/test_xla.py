@@ -50,6 +50,10 @@ def test_fit_evaluate_and_predict(monkeypatch):
 
 @pytest.mark.parametrize("execution", ["positions", "tiles"])
 def test_packed_positions_are_refused(execution):
+    model = compiled(network(execution=execution), jit_compile=True)
+    images, labels = np.zeros([1, 16, 16, 3], "f"), np.zeros([1], int)
+    for run in (model.fit, model.evaluate):
+        with pytest.raises(ValueError, match="XLA compiles for fixed shapes"):
+            run(images, labels, verbose=0)
     with pytest.raises(ValueError, match="XLA compiles for fixed shapes"):
-        compiled(network(execution=execution), jit_compile=True)
-    compiled(network("none", execution=execution), jit_compile=True)
+        model.predict(images, verbose=0)

@@ -3,19 +3,18 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from official.modeling import hyperparams
 
 import sact_tf
 from sact_tf.checkpoints import authors
 from sact_tf.data import image_files, preprocessing
 from sact_tf.model_garden import detectors, runs
 from tests.detection import coco_files
+from tests.model_garden import test_tasks
 from tests.model_garden.test_detection_tasks import experiment
 from tests.models.test_resnet import spread_halting
 from tests.serving import pictures
 from tests.serving.loopback_server import Server
 from tests.tools.calling import call
-from tests.tools.test_train import train
 from tools import export_saved_model, serving_client, serving_load
 
 
@@ -148,7 +147,7 @@ def test_a_published_checkpoint(network, tool, tmp_path):
 
 def test_a_run_of_the_trainer(tool, tmp_path):
     run = tmp_path / "run"
-    assert train(run).returncode == 0
+    test_tasks.untrained(test_tasks.experiment(units=[1, 2, 1]), run)
     flags = ["--model", run, "--output", tmp_path / "served"]
     code, out, _ = tool(export_saved_model, *flags, "--json")
     assert code == 0
@@ -168,10 +167,7 @@ def detector(tmp_path_factory):
     """What a run of the trainer leaves: params.yaml and a checkpoint."""
     params = experiment(coco_files.write(tmp_path_factory.mktemp("data")))
     folder = tmp_path_factory.mktemp("detector")
-    hyperparams.save_params_dict_to_yaml(params, str(folder / "params.yaml"))
-    built = detectors.build(params.task.model)
-    spread_halting(built.extractor)
-    tf.train.Checkpoint(model=built).save(str(folder / "ckpt"))
+    test_tasks.untrained(params, folder, lambda model: spread_halting(model.extractor))
     return folder
 
 
