@@ -171,7 +171,7 @@ def test_a_halting_bias_is_for_networks_that_halt(networks, evaluates):
     code, out, _ = evaluates("--model", *networks, *flags, "--json")
     assert code == 0
     adaptive, plain = (row["units"] for row in json.loads(out)["rows"])
-    assert adaptive == [1, 1, 1] and plain == list(UNITS)
+    assert sum(adaptive) < sum(UNITS) and plain == list(UNITS)
 
 
 @pytest.mark.parametrize("size", [224, 352])
