@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from sact_tf import resumable, visualization
 from sact_tf.data import image_files
-from sact_tf.serving.client import Client, per_image
+from sact_tf.serving.client import Client, ServingError, per_image
 from sact_tf.serving.detection import AS_EXPORTED
 from tools import command_line
 
@@ -150,12 +150,24 @@ def _ask(paths, flags, keep=lambda path, answer: None):
                 "halting_bias": flags.halting_bias,
                 **limits,
             }
-            answer = per_image(client.predict(signature, inputs))
+            answer = per_image(_predict(client, signature, inputs, flags))
             for path, values in zip(batch, answer, strict=True):
                 answers.append({"image": str(path), **values})
                 keep(path, answers[-1])
             progress.update(len(batch))
     return answers
+
+
+def _predict(client, signature, inputs, flags):
+    try:
+        return client.predict(signature, inputs)
+    except ServingError as error:
+        if f'"{signature}" not found' not in str(error):
+            raise
+        raise ValueError(
+            f"{flags.model} cannot be told which regions to look at: it is no "
+            f"detector, or an earlier version has exported it. ({error})"
+        ) from error
 
 
 def _limits(flags):

@@ -73,6 +73,9 @@ def test_from_a_network_to_drawn_answers(network, photographs, tool, tmp_path):
                 *("ant", "bee", "cat", "dog")
             }
 
+        code, _, err = tool(serving_client, *ask, "--num_proposals", 3)
+        assert code == 2 and "no detector, or an earlier version" in err
+
         drawn = tmp_path / "drawn"
         ask = ["--server", server.rest, "--rest"]
         draw = ["--explain", "--output", drawn, "--batch_size", 1]
