@@ -323,8 +323,13 @@ class FasterRCNN(DetectorTraining, tf_keras.Model):
 
     def get_config(self):
         """The constructor's arguments, those of the config one by one."""
+        arguments, extractor = self.config.arguments(), self.extractor
+        # These may have been set since.
+        set_since = ("tau", "freeze_batch_norm")
+        network = {name: getattr(extractor, name) for name in set_since}
+        arguments["backbone"] = {**arguments["backbone"], **network}
         policy = self.dtype_policy.name
-        return {**self.config.arguments(), "name": self.name, "dtype": policy}
+        return {**arguments, "name": self.name, "dtype": policy}
 
     @classmethod
     def from_config(cls, config):
