@@ -24,7 +24,8 @@ class InterruptAt(tf_keras.callbacks.Callback):
         self._left -= 1
 
 
-def model(seed=0, **options):
+def model(seed=0, graph=False, **options):
+    """Without a graph: to trace each one's step would take longer than its training."""
     tf_keras.utils.set_random_seed(seed)
     network = sact_tf.ResNet(
         "cifar",
@@ -40,6 +41,7 @@ def model(seed=0, **options):
         ),
         tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         ["accuracy"],
+        run_eagerly=not graph,
     )
     return network
 
@@ -76,20 +78,30 @@ def same_weights(one, other):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6, err_msg=a.name)
 
 
-@pytest.mark.parametrize("stop", [4, 6, 9])
-@pytest.mark.parametrize("maker", [False, True])
+@pytest.mark.parametrize(
+    "stop, maker, graph",
+    [
+        (4, False, False),
+        (6, False, True),
+        (9, False, False),
+        (4, True, False),
+        (6, True, False),
+        (9, True, False),
+    ],
+)
 def test_interrupted_training_ends_where_uninterrupted_training_does(
-    tmp_path, stop, maker
+    tmp_path, stop, maker, graph
 ):
     def data():
         return (lambda step: dataset().skip(step)) if maker else dataset()
 
-    whole, cut = model(), model()
+    whole, cut = model(graph=graph), model(graph=graph)
     history = fit(whole, tmp_path / "whole", data(), backup_every=1)
     interrupt = InterruptAt(stop)
     with pytest.raises(Interruption):
         fit(cut, tmp_path / "cut", data(), backup_every=1, callbacks=[interrupt])
-    resumed = model(seed=1)  # Whatever it starts from, it is restored.
+    # Whatever it starts from, it is restored.
+    resumed = model(seed=1, graph=graph)
     again = fit(resumed, tmp_path / "cut", data(), backup_every=1)
     same_weights(whole, resumed)
     assert int(resumed.optimizer.iterations) == STEPS * EPOCHS
@@ -227,7 +239,7 @@ def test_ponder_cost_maps_reach_tensorboard(tmp_path):
     logs = tmp_path / "logs"
     images = next(iter(dataset()))[0][:3]
     fit(
-        model(),
+        model(graph=True),
         tmp_path / "run",
         callbacks=[
             tf_keras.callbacks.TensorBoard(logs, write_graph=False),

@@ -10,9 +10,14 @@ import tf_keras
 
 import sact_tf
 from sact_tf.geometry import winograd
-from tests.models.test_resnet import images, spread_halting, tiny
+from sact_tf.geometry.calibration import Calibration
+from sact_tf.layers import adaptive_blocks
+from tests.models.test_resnet import images, record_of, spread_halting, tiny
 
-SPARSE = ["auto", "positions", "tiles"]
+# Networks as narrow and short as those of tests are computed densely by "auto": it is
+# told that packing costs nothing, where it is to be tested.
+SPARSE = ["positions", "tiles"]
+CHEAP = Calibration({64: 0.9}, seconds=1e-9, seconds_per_value=0.0)
 
 
 def pair(execution, adaptivity="sact", **options):
@@ -29,13 +34,31 @@ def same(actual, expected, tolerance=1e-5):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale)
 
 
+@functools.cache
+def dense_network(tile_size):
+    return spread_halting(tiny(execution="dense", tile_size=tile_size))
+
+
 @pytest.mark.parametrize("tile_size", [1, 3])
 @pytest.mark.parametrize("execution", SPARSE)
 def test_records_are_the_dense_ones(execution, tile_size):
-    dense, sparse = pair(execution, tile_size=tile_size)
+    dense = dense_network(tile_size)
+    sparse = tiny(execution=execution, tile_size=tile_size)
+    sparse.set_weights(dense.get_weights())
+    assert_same_records(sparse, dense)
+
+
+def test_records_of_a_network_that_auto_packs():
+    dense, sparse = pair("auto", units=(2, 4, 1, 1), calibration=CHEAP)
+    packing = sparse.blocks[1]._packing(tf.zeros([3, 9, 6, 32]), training=False)
+    assert packing not in (None, adaptive_blocks._NEVER)
+    assert_same_records(sparse, dense)
+
+
+def assert_same_records(sparse, dense):
     batch = images(3, 71, 45)
     for bias in (None, 2.0):
-        expected = dense.introspect(batch, halting_bias=bias)
+        expected = record_of(dense, batch, halting_bias=bias)
         actual = sparse.introspect(batch, halting_bias=bias)
         same(actual["logits"], expected["logits"])
         np.testing.assert_array_equal(actual["flops"], expected["flops"])
@@ -47,8 +70,7 @@ def test_records_are_the_dense_ones(execution, tile_size):
         assert max(spread) > 1
 
 
-@pytest.mark.parametrize("execution", ["auto", "positions"])
-def test_wide_networks_on_many_positions(execution, monkeypatch):
+def test_wide_networks_on_many_positions(monkeypatch):
     """Real widths and sizes, where 3x3 convolutions go by squares (Winograd)."""
     widths, original = [], winograd.convolve
 
@@ -58,19 +80,21 @@ def test_wide_networks_on_many_positions(execution, monkeypatch):
 
     monkeypatch.setattr(winograd, "convolve", convolve)
     records = []
-    for how in ("dense", execution):
+    for how in ("dense", "auto", "positions"):
         tf_keras.utils.set_random_seed(0)
         model = sact_tf.ResNet(units=(1, 1, 4, 1), num_classes=5, execution=how)
         for score in spread_halting(model).blocks[2].halting_scores:
             for conv in (score.local_conv, score.global_conv):  # Many channels add up.
                 conv.kernel.assign(0.01 * conv.kernel)
-        records.append(model.introspect(images(2, 400, 528)))
+        records.append(model.introspect(images(1, 400, 528)))
         assert set(widths) == (set() if how == "dense" else {256})
-    expected, actual = (record["blocks"][2] for record in records)
+        widths.clear()
+    expected, *others = (record["blocks"][2] for record in records)
     assert np.unique(expected["num_units"]).size > 2
-    np.testing.assert_array_equal(actual["num_units"], expected["num_units"])
-    same(actual["output"], expected["output"])
-    same(actual["ponder_cost"], expected["ponder_cost"])
+    for actual in others:
+        np.testing.assert_array_equal(actual["num_units"], expected["num_units"])
+        same(actual["output"], expected["output"])
+        same(actual["ponder_cost"], expected["ponder_cost"])
 
 
 @pytest.mark.parametrize(
@@ -142,59 +166,67 @@ def test_auto_is_dense_on_a_gpu(monkeypatch):
     assert not control & operations()
 
 
+def gradient_network(family, adaptivity, execution, training):
+    tf_keras.utils.set_random_seed(0)
+    model = sact_tf.ResNet(
+        family,
+        (2, 1, 3, 1) if family == "imagenet" else (1, 2, 3),
+        adaptivity,
+        num_classes=5,
+        base_channels=4,
+        execution=execution,
+        freeze_batch_norm=training,
+    )
+    return spread_halting(model)
+
+
+def loss_and_gradients(model, batch, training):
+    with tf.GradientTape() as tape:
+        logits = model(batch, training=training)
+        loss = tf.reduce_sum(logits**2) + tf.add_n(model.losses)
+    return loss, *tape.gradient(loss, model.trainable_variables)
+
+
 @pytest.mark.parametrize(
     "family, adaptivity, execution",
-    [("imagenet", "sact", execution) for execution in SPARSE]
-    + [
+    [
+        *(("imagenet", "sact", execution) for execution in SPARSE),
+        ("cifar", "sact", "positions"),
         ("imagenet", "act", "auto"),
         ("cifar", "act", "auto"),
-        ("cifar", "sact", "auto"),
     ],
 )
 @pytest.mark.parametrize("training", [False, True])
 def test_gradients_with_fixed_statistics(family, adaptivity, execution, training):
     batch = images(2, 64, 64)[:, : 64 if family == "imagenet" else 16]
-    results = []
-    for how in ("dense", execution):
-        tf_keras.utils.set_random_seed(0)
-        model = sact_tf.ResNet(
-            family,
-            (2, 2, 3, 1) if family == "imagenet" else (2, 2, 2),
-            adaptivity,
-            num_classes=5,
-            base_channels=4,
-            execution=how,
-            freeze_batch_norm=training,
+    # Of each family and adaptivity, what is dense is computed without a trace.
+    dense = gradient_network(family, adaptivity, "dense", training)
+    expected_loss, *expected = loss_and_gradients(dense, batch, training)
+    model = gradient_network(family, adaptivity, execution, training)
+    # Training steps often run in loops and have images of one size, both of which
+    # invite TensorFlow's constant folding. At inference it needs unknown sizes.
+    size = batch.shape if training else [None, None, None, 3]
+
+    @tf.function(input_signature=[tf.TensorSpec(size)], autograph=False)
+    def step(batch):
+        def once(*_):
+            return loss_and_gradients(model, batch, training)
+
+        if not training:
+            return once()
+        start = [tf.zeros([]), *map(tf.zeros_like, model.trainable_variables)]
+        # One after the other, as steps of training are: where a convolution adds a
+        # residual, TensorFlow 2.20's oneDNN kernel may keep it in a member, and
+        # crashes when it runs twice at a time.
+        return tf.while_loop(
+            lambda *_: True,
+            once,
+            start,
+            maximum_iterations=2,
+            parallel_iterations=1,
         )
-        spread_halting(model)
-        # Training steps often run in loops and have images of one size, both of which
-        # invite TensorFlow's constant folding. At inference it needs unknown sizes.
-        size = batch.shape if training else [None, None, None, 3]
 
-        @tf.function(input_signature=[tf.TensorSpec(size)], autograph=False)
-        def step(batch, model=model):
-            def once(*_):
-                with tf.GradientTape() as tape:
-                    logits = model(batch, training=training)
-                    loss = tf.reduce_sum(logits**2) + tf.add_n(model.losses)
-                return loss, *tape.gradient(loss, model.trainable_variables)
-
-            if not training:
-                return once()
-            start = [tf.zeros([]), *map(tf.zeros_like, model.trainable_variables)]
-            # One after the other, as steps of training are: where a convolution adds a
-            # residual, TensorFlow 2.20's oneDNN kernel may keep it in a member, and
-            # crashes when it runs twice at a time.
-            return tf.while_loop(
-                lambda *_: True,
-                once,
-                start,
-                maximum_iterations=2,
-                parallel_iterations=1,
-            )
-
-        results.append(step(batch))
-    (expected_loss, *expected), (loss, *actual) = results
+    loss, *actual = step(batch)
     same(loss, expected_loss)
     for value, wanted in zip(actual, expected, strict=True):
         tolerance = 5e-6 + 3e-4 * np.abs(wanted).max()
@@ -221,7 +253,7 @@ def test_halting_everywhere_in_training():
 
 def test_training_with_live_batch_norm_is_computed_everywhere():
     """Statistics cover all positions, and so does what a step changes."""
-    dense, sparse = pair("auto")
+    dense, sparse = pair("positions")
     batch, labels = images(4), np.array([0, 1, 2, 3])
     for model in (dense, sparse):
         model.compile(
@@ -235,7 +267,7 @@ def test_training_with_live_batch_norm_is_computed_everywhere():
 
 @pytest.mark.parametrize("adaptivity", ["act", "sact"])
 def test_exported_as_it_is_for_any_size(tmp_path, adaptivity):
-    dense, sparse = pair("auto", adaptivity)
+    dense, sparse = pair("auto", adaptivity, units=(1, 4, 1, 1), calibration=CHEAP)
     sparse.export(tmp_path / "model")
     loaded = tf.saved_model.load(str(tmp_path / "model"))
     for size in ((64, 64), (90, 70)):
@@ -246,7 +278,7 @@ def test_exported_as_it_is_for_any_size(tmp_path, adaptivity):
 @pytest.mark.parametrize("execution", SPARSE)
 def test_bfloat16(execution):
     dense, sparse = pair(execution, dtype="mixed_bfloat16")
-    expected, actual = dense.introspect(images()), sparse.introspect(images())
+    expected, actual = record_of(dense, images()), sparse.introspect(images())
     first, wanted = actual["blocks"][0], expected["blocks"][0]
     assert first["output"].dtype == tf.bfloat16
     # Positions may halt elsewhere where a score is rounded across the threshold.

@@ -7,7 +7,6 @@ import tf_keras
 
 import sact_tf
 from sact_tf.checkpoints.transfer import initialize_from
-from sact_tf.layers.adaptive_blocks import EXECUTIONS
 from tests.models.test_resnet import images, spread_halting
 
 
@@ -57,11 +56,15 @@ def test_small_family_halves_four_times():
     assert sides == [(32, 24), (16, 12), (8, 6), (4, 3)]
 
 
-@pytest.mark.parametrize("adaptivity", ["act", "sact"])
-def test_executions_agree(adaptivity):
+# "auto" is one of the others: see test_execution.
+@pytest.mark.parametrize(
+    "adaptivity, executions",
+    [("act", ("dense", "positions")), ("sact", ("dense", "positions", "tiles"))],
+)
+def test_executions_agree(adaptivity, executions):
     batch, records = images(2, 64, 96), {}
     units = (2, 3, 1, 1)
-    for execution in EXECUTIONS:
+    for execution in executions:
         model = tiny(adaptivity, units=units, execution=execution)
         spread_halting(model, bias=-1.0)
         for block in model.blocks:
