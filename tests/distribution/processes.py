@@ -9,7 +9,7 @@ import time
 
 import tensorflow as tf
 
-from tools.launch_local import free_ports
+from sact_tf.cli.launch_local import free_ports
 
 LIMIT = 600  # seconds that anything may take; on a free machine it is a tenth
 

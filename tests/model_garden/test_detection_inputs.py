@@ -4,12 +4,12 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from sact_tf.cli import coco_to_tfrecord
 from sact_tf.data import digit_scenes
 from sact_tf.model_garden import detection_configs, detection_inputs
 from tests.data import pictures
 from tests.detection import coco_files
 from tests.tools.calling import call
-from tools import coco_to_tfrecord
 
 SMALL = {"shorter_side": 96, "longer_side": 128}
 

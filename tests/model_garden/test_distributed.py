@@ -117,7 +117,7 @@ def training(folder, strategy, name, overrides, **roles):
     overrides = {**overrides, "runtime": {"distribution_strategy": strategy}}
     return Processes(
         folder.with_name(f"{folder.name}-logs"),
-        *("-m", "tools.train", f"--experiment={name}", "--mode=train"),
+        *("-m", "sact_tf.cli.train", f"--experiment={name}", "--mode=train"),
         *(f"--model_dir={folder}", f"--params_override={json.dumps(overrides)}"),
         **roles,
     )

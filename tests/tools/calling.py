@@ -2,7 +2,7 @@
 
 import sys
 
-from tools import command_line
+from sact_tf.cli import command_line
 
 
 def call(monkeypatch, capsys, tool, *arguments):

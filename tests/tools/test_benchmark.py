@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 
 import sact_tf
+from sact_tf.cli import benchmark
 from sact_tf.geometry import Packed
 from tests.tools.calling import call
-from tools import benchmark
 
 
 @pytest.fixture

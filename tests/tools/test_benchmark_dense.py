@@ -2,8 +2,8 @@ import json
 
 import pytest
 
+from sact_tf.cli import benchmark, benchmark_dense
 from tests.tools.calling import call
-from tools import benchmark, benchmark_dense
 
 
 @pytest.fixture

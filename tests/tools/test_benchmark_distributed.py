@@ -3,8 +3,8 @@ import threading
 
 import pytest
 
+from sact_tf.cli import benchmark_distributed
 from tests.tools.calling import call
-from tools import benchmark_distributed
 
 needs_linux = pytest.mark.skipif(
     not benchmark_distributed._COUNTERS.exists(), reason="no /proc/net/dev"

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
+from sact_tf.cli import benchmark_first_call
 from tests.tools.calling import call
-from tools import benchmark_first_call
 
 
 def test_a_small_network(monkeypatch, capsys):

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
+from sact_tf.cli import benchmark_sampling
 from tests.tools.calling import call
-from tools import benchmark_sampling
 
 
 @pytest.fixture

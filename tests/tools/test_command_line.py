@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 from sact_tf import folders
+from sact_tf.cli import command_line
 from tests.test_errors import SENTENCE, failing, numbers, summed
-from tools import command_line
 
 
 def ended(main, capsys, **options):

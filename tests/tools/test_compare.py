@@ -6,10 +6,10 @@ import pytest
 import tf_keras
 
 import sact_tf
+from sact_tf.cli import compare, networks
 from sact_tf.evaluation import comparison, published
 from tests.models.test_resnet import spread_halting
 from tests.tools.calling import call
-from tools import compare, networks
 
 KINDS = {"plain": "none", "sact": "sact"}
 

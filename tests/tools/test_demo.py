@@ -6,7 +6,7 @@ import pytest
 import tf_keras
 
 import sact_tf
-from tools import demo
+from sact_tf.cli import demo
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_json_is_all_there_is_on_standard_output(output, monkeypatch, capsys):
 
 def tool(*arguments):
     return subprocess.run(
-        [sys.executable, "-m", "tools.demo", *arguments],
+        [sys.executable, "-m", "sact_tf.cli.demo", *arguments],
         capture_output=True,
         text=True,
         timeout=120,

@@ -3,9 +3,9 @@ import json
 import numpy as np
 import pytest
 
+from sact_tf.cli import demo_detection
 from sact_tf.model_garden import detectors, runs
 from tests.tools.calling import call
-from tools import demo_detection
 
 
 @pytest.fixture(scope="module")

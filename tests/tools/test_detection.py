@@ -10,13 +10,13 @@ import pytest
 import yaml
 from PIL import Image
 
+from sact_tf.cli import detect, evaluate_detection
 from sact_tf.model_garden import detectors, runs
 from tests.data import pictures
 from tests.detection import coco_files
 from tests.model_garden.test_detection_tasks import experiment
 from tests.model_garden.test_tasks import run, summaries, untrained
 from tests.tools.calling import call
-from tools import detect, evaluate_detection
 
 
 @pytest.fixture(scope="module")
@@ -318,7 +318,7 @@ def test_a_training_that_was_killed_goes_on(data, tmp_path, capsys):
     params = experiment(data, units=[1, 1, 2, 1])
     params.override({"trainer": {"train_steps": 1000, "checkpoint_interval": 2}})
     (tmp_path / "long.yaml").write_text(yaml.safe_dump(params.as_dict()))
-    command = [sys.executable, "-m", "tools.train", "--mode=train"]
+    command = [sys.executable, "-m", "sact_tf.cli.train", "--mode=train"]
     command += ["--experiment=sact_fasterrcnn_coco", f"--model_dir={folder}"]
     with open(tmp_path / "log.txt", "w") as log:
         process = subprocess.Popen(

@@ -9,13 +9,13 @@ from PIL import Image
 
 import sact_tf
 from sact_tf.checkpoints import files
+from sact_tf.cli import evaluate, matched_baseline
 from sact_tf.data import digit_scenes
 from sact_tf.evaluation import report
 from tests import golden
 from tests.data.test_sources import TFDS, needs_cifar
 from tests.models.test_resnet import spread_halting
 from tests.tools.calling import call
-from tools import evaluate, matched_baseline
 
 UNITS = (2, 3, 1)
 

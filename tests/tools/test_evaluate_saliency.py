@@ -6,9 +6,9 @@ import pytest
 import tf_keras
 
 import sact_tf
+from sact_tf.cli import benchmark_saliency, evaluate_saliency
 from tests import cat2000_like
 from tests.models.test_resnet import spread_halting
-from tools import benchmark_saliency, evaluate_saliency
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def test_bad_input_is_one_line(network, tmp_path):
     path.write_bytes(b"no matrix")
     flags = small(root, tmp_path / "out", network)
     result = subprocess.run(
-        [sys.executable, "-m", "tools.evaluate_saliency", *map(str, flags)],
+        [sys.executable, "-m", "sact_tf.cli.evaluate_saliency", *map(str, flags)],
         capture_output=True,
         text=True,
         timeout=120,

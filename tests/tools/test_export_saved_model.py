@@ -6,6 +6,7 @@ import tensorflow as tf
 
 import sact_tf
 from sact_tf.checkpoints import authors
+from sact_tf.cli import export_saved_model, serving_client, serving_load
 from sact_tf.data import image_files, preprocessing
 from sact_tf.model_garden import detectors, runs
 from tests.detection import coco_files
@@ -15,7 +16,6 @@ from tests.models.test_resnet import spread_halting
 from tests.serving import pictures
 from tests.serving.loopback_server import Server
 from tests.tools.calling import call
-from tools import export_saved_model, serving_client, serving_load
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import tensorflow as tf
 from PIL import Image
 
 import sact_tf
+from sact_tf.cli import fixed_camera
 from tests.tools.calling import call
-from tools import fixed_camera
 
 
 @pytest.fixture(scope="module")

@@ -6,19 +6,19 @@ import time
 import pytest
 import tensorflow as tf
 
+from sact_tf.cli.gpu_check import __main__ as gpu_check
+from sact_tf.cli.gpu_check import run
+from sact_tf.cli.gpu_check.advice import choose
+from sact_tf.cli.gpu_check.device import covered
+from sact_tf.cli.gpu_check.settings import Case, Result
 from tests.tools.calling import call
-from tools.gpu_check import __main__ as gpu_check
-from tools.gpu_check import run
-from tools.gpu_check.advice import choose
-from tools.gpu_check.device import covered
-from tools.gpu_check.settings import Case, Result
 
 # What machines with a GPU may lack.
 _WITHOUT = """
 import sys
 for name in ("official", "tensorflow_datasets", "pycocotools", "pytest"):
     sys.modules[name] = None
-from tools.gpu_check.__main__ import main
+from sact_tf.cli.gpu_check.__main__ import main
 main()
 """
 

@@ -7,9 +7,9 @@ import tf_keras
 
 from sact_tf.checkpoints.authors import variables_by_authors_name
 from sact_tf.checkpoints.paths import variables_by_path
+from sact_tf.cli import export_checkpoint, import_checkpoint
 from tests import golden
 from tests.tools.calling import call
-from tools import export_checkpoint, import_checkpoint
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
+from sact_tf.cli import launch_local
 from tests.tools.calling import call
-from tools import launch_local
 
 # Stands in for tools.train: says who it is, then does as a file named after it and the
 # number of its start tells it: end with a code, when others have started so many times.
@@ -154,7 +154,7 @@ def test_what_is_killed_starts_again(tmp_path, monkeypatch, capsys, ps, killed, 
 def test_whatever_ends_it_leaves_no_process(tmp_path, number):
     launcher = subprocess.Popen(
         [
-            *(sys.executable, "-m", "tools.launch_local", "--ps", "1"),
+            *(sys.executable, "-m", "sact_tf.cli.launch_local", "--ps", "1"),
             *("--logs", str(tmp_path / "logs")),
             *command(tmp_path),
         ],

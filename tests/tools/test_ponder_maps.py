@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 
 import sact_tf
+from sact_tf.cli import ponder_maps
 from sact_tf.data import image_files
 from tests.models.test_resnet import spread_halting
 from tests.tools.calling import call
-from tools import ponder_maps
 
 
 def adaptive(adaptivity, folder):

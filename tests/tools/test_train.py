@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 from official.core import exp_factory, train_utils
 
-from tools import compare_runs
-from tools import train as train_tool
+from sact_tf.cli import compare_runs
+from sact_tf.cli import train as train_tool
 
 TINY = {
     "task": {
@@ -38,7 +38,7 @@ TINY = {
 def train(folder, experiment="sact_resnet_digit_scenes", overrides=TINY):
     return subprocess.run(
         [
-            *(sys.executable, "-m", "tools.train"),
+            *(sys.executable, "-m", "sact_tf.cli.train"),
             f"--experiment={experiment}",
             "--mode=train_and_eval",
             f"--model_dir={folder}",

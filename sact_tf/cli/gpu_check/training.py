@@ -6,7 +6,7 @@ import tensorflow as tf
 import tf_keras
 
 import sact_tf
-from tools.gpu_check.settings import Case, Check
+from sact_tf.cli.gpu_check.settings import Case, Check
 
 
 def training(check: Check) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 
 import tensorflow as tf
 
-from tools.gpu_check import networks
-from tools.gpu_check.settings import Case, Check
+from sact_tf.cli.gpu_check import networks
+from sact_tf.cli.gpu_check.settings import Case, Check
 
 
 def describe() -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 import sact_tf
-from tools.gpu_check.settings import Case, Check, Settings
+from sact_tf.cli.gpu_check.settings import Case, Check, Settings
 
 
 def networks(check: Check) -> None:

@@ -22,9 +22,11 @@ _kept: list[bool] = []
 
 
 def parser(name: str, description: str) -> argparse.ArgumentParser:
-    """A parser for `python -m tools.<name>` that shows the description as written."""
+    """A parser for a command that shows the description as written."""
+    # As it was called, which is no news to programs that it starts.
+    called = os.environ.pop("SACT_TF_CALLED", f"python -m tools.{name}")
     return argparse.ArgumentParser(
-        prog=f"python -m tools.{name}",
+        prog=called,
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -24,11 +24,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import tensorflow as tf
 import tf_keras
 
+from sact_tf.cli import command_line
+from sact_tf.cli.gpu_check import device, golden, networks, training
+from sact_tf.cli.gpu_check.run import Run
+from sact_tf.cli.gpu_check.settings import FULL, TINY, Check
 from sact_tf.evaluation import report
-from tools import command_line
-from tools.gpu_check import device, golden, networks, training
-from tools.gpu_check.run import Run
-from tools.gpu_check.settings import FULL, TINY, Check
 
 #: Sections in their order, with their share of the time.
 SECTIONS: dict[str, tuple[Callable[[Check], None], float]] = {

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from tools.gpu_check.settings import Result
+from sact_tf.cli.gpu_check.settings import Result
 
 
 def choose(results: Sequence[Result]) -> str:

@@ -8,9 +8,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from tools.gpu_check import device
-from tools.gpu_check.advice import choose
-from tools.gpu_check.settings import Case, Check, Result, Settings
+from sact_tf.cli.gpu_check import device
+from sact_tf.cli.gpu_check.advice import choose
+from sact_tf.cli.gpu_check.settings import Case, Check, Result, Settings
 
 #: That what was made ready may take in any case.
 _SECONDS_FOR_TURNS = 10.0

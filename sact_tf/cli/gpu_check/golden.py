@@ -5,10 +5,10 @@ import pathlib
 import numpy as np
 
 import sact_tf
-from tools.gpu_check.device import tf32
-from tools.gpu_check.settings import Check
+from sact_tf.cli.gpu_check.device import tf32
+from sact_tf.cli.gpu_check.settings import Check
 
-_GOLDEN = pathlib.Path(__file__).parents[2] / "tests" / "data"
+_GOLDEN = pathlib.Path(__file__).parents[3] / "tests" / "data"
 _TOLERANCE = 1e-4
 
 

@@ -1,0 +1,1 @@
+"""Commands: parse flags, call sact_tf, print. Run as `sact-tf <command>`."""

@@ -1,0 +1,323 @@
+r"""What detectors reach and what they cost: rows of the paper's table 1.
+
+For every run: FLOPs of its feature extractor, mean and standard deviation over images,
+also as a share of those of a plain one (ResNet-101's, unless --reference_units) on the
+same images; FLOPs of its region heads; COCO's twelve metrics; and seconds per image,
+of the whole detector and of the feature extractor alone, dense and sparse. With
+--output, an evaluation that was interrupted goes on. Without --model, only what the
+plain feature extractors of ResNet-50 and ResNet-101 cost on these images. With
+--num_proposals 300 100 30 a row for each number: what there is to win where fewer
+regions are looked at.
+
+    python -m tools.evaluate_detection --annotations instances_val2017.json \
+        --images val2017
+    python -m tools.evaluate_detection --model runs/plain runs/sact --output evaluation
+"""
+
+import contextlib
+import json
+import pathlib
+import sys
+import time
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from sact_tf import folders, resumable
+from sact_tf.cli import command_line
+from sact_tf.data import coco, image_files
+from sact_tf.detection import costs
+from sact_tf.detection.config import (
+    NUM_BLOCKS,
+    FasterRCNNConfig,
+    check_num_proposals,
+    check_proposal_threshold,
+)
+from sact_tf.evaluation import detection
+from sact_tf.model_garden import detection_configs, detectors, runs
+from sact_tf.models import options
+from sact_tf.models.backbone import Backbone
+from sact_tf.models.config import BackboneConfig
+from sact_tf.models.imagenet import FAMILY
+
+_SAVE_EVERY = 60.0  # seconds
+_PAPER_FLOPS = 1.42e11
+_EXECUTIONS = {"dense": "dense", "sparse": "auto"}
+
+
+def main() -> None:
+    """Parses the flags, evaluates, and prints the rows."""
+    parser = command_line.parser("evaluate_detection", __doc__)
+    parser.add_argument(
+        "--model", nargs="*", default=[], help="folders of detection runs"
+    )
+    parser.add_argument(
+        "--annotations", help="COCO JSON (default: the run's validation data)"
+    )
+    parser.add_argument("--images", help="folder of the images of --annotations")
+    parser.add_argument("--num_images", type=int, help="only the first so many images")
+    parser.add_argument(
+        "--reference_units",
+        nargs=NUM_BLOCKS,
+        type=int,
+        help="residual units of the plain feature extractor that is 100 %% (default: "
+        "those of the run's task.reference_units)",
+    )
+    parser.add_argument(
+        "--time_images",
+        type=int,
+        default=8,
+        help="how many images to time, all networks in turn (default: 8; 0: none)",
+    )
+    parser.add_argument(
+        "--halting_bias",
+        type=float,
+        default=0.0,
+        help="added to every halting logit of ACT and SACT networks; above zero they "
+        "stop sooner",
+    )
+    parser.add_argument(
+        "--num_proposals",
+        nargs="+",
+        type=int,
+        metavar="N",
+        help="how many regions of an image are looked at (default: all); a row each",
+    )
+    parser.add_argument(
+        "--proposal_threshold",
+        type=float,
+        metavar="SCORE",
+        help="regions of a lower score are not looked at (default: as in the run)",
+    )
+    parser.add_argument(
+        "--output",
+        type=pathlib.Path,
+        help="folder for table.md, results.json and the detections",
+    )
+    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
+    flags = parser.parse_args()
+    _check(flags)
+    if not flags.model:
+        _print_plain(flags)
+        return
+    rows = _rows(flags)
+    table = detection.markdown_table(rows)
+    result = {"rows": [row.as_dict() for row in rows]}
+    if flags.output:
+        folders.write_json(flags.output / "results.json", result)
+        (flags.output / "table.md").write_text(table + "\n", encoding="utf-8")
+    print(json.dumps(result, indent=1) if flags.json else table)
+
+
+def _check(flags):
+    if bool(flags.annotations) != bool(flags.images):
+        raise ValueError("--annotations and --images go together.")
+    if not flags.model and not flags.annotations:
+        raise ValueError("Give --model, or --annotations and --images, or all three.")
+    if flags.num_images is not None and flags.num_images < 1:
+        raise ValueError(
+            f"--num_images must be at least 1. Received: {flags.num_images}"
+        )
+    if flags.time_images < 0:
+        raise ValueError(
+            f"--time_images must be zero or more. Received: {flags.time_images}"
+        )
+    if flags.proposal_threshold is not None:
+        check_proposal_threshold(flags.proposal_threshold, "--proposal_threshold")
+    for path in flags.model:
+        # Before hours are spent on the first of several runs.
+        for number in flags.num_proposals or []:
+            check_num_proposals(number, _num_proposals(path), "--num_proposals")
+
+
+def _num_proposals(path):
+    """How many proposals the detector of a run makes."""
+    model = runs.locate(path)[2].get("task", {}).get("model", {})
+    return model.get("num_proposals", FasterRCNNConfig.num_proposals)
+
+
+def _print_plain(flags):
+    """FLOPs of plain feature extractors, from the sizes in the JSON alone."""
+    annotations = coco.load(flags.annotations, flags.images)
+    data = detection_configs.DetectionData()
+    sizes = np.array(
+        [[i["height"], i["width"]] for i in annotations.images[: flags.num_images]]
+    )
+    scales = np.minimum(
+        data.shorter_side / sizes.min(axis=1), data.longer_side / sizes.max(axis=1)
+    )
+    resized = np.rint(sizes * scales[:, np.newaxis]).astype(np.int64)
+    # The width is that of the deep ones, which is all that their costs depend on.
+    config = BackboneConfig(units=(1, 1, 1, 1), adaptivity="none")
+    extractor = Backbone(config, NUM_BLOCKS)
+    rows = {}
+    for depth in (50, 101):
+        units = FAMILY.depths[depth][:NUM_BLOCKS]
+        flops = costs.plain_flops(extractor, resized, units).numpy()
+        rows[f"ResNet-{depth}"] = {
+            "flops": float(flops.mean()),
+            "flops_std": float(flops.std()),
+            "num_images": len(flops),
+        }
+    if flags.json:
+        print(json.dumps(rows, indent=1))
+        return
+    for name, row in rows.items():
+        print(f"{name}: {row['flops']:.4g} ± {row['flops_std']:.2g} FLOPs per image")
+    share = rows["ResNet-101"]["flops"] / _PAPER_FLOPS
+    print(
+        f"({len(sizes)} images; the paper has {_PAPER_FLOPS:.3g} for ResNet-101 on the "
+        f"whole of COCO val: this is {100 * share:.1f} % of it.)"
+    )
+
+
+def _rows(flags):
+    if flags.output:
+        settings = {
+            key: value
+            for key, value in vars(flags).items()
+            if key not in ("output", "json")
+        }
+        settings["checkpoints"] = [runs.locate(path)[1] for path in flags.model]
+        resumable.claim(flags.output, settings, "evaluation")
+        command_line.goes_on()
+    evaluations, names = [], []
+    for number, path in enumerate(flags.model, 1):
+        run = detectors.load(path)
+        name = pathlib.Path(run.folder).resolve().name
+        store = f"{number}-{image_files.short_name(name)}"
+        for proposals in flags.num_proposals or [None]:
+            several = proposals is not None
+            names.append(f"{name}, {proposals} regions" if several else name)
+            file = f"{store}-{proposals}.json" if several else f"{store}.json"
+            evaluations.append(_evaluate(run, names[-1], file, flags, proposals))
+    seconds = _time(flags) if flags.time_images else [{}] * len(names)
+    return [
+        evaluation.row(name, times)
+        for evaluation, name, times in zip(evaluations, names, seconds, strict=True)
+    ]
+
+
+def _batches(run, flags):
+    """Images one by one, and their labels."""
+    data = None
+    if flags.annotations:
+        theirs = run.task.validation_data
+        sides = {
+            side: getattr(theirs, side)
+            for side in ("shorter_side", "longer_side")
+            if hasattr(theirs, side)
+        }
+        data = detection_configs.DetectionData(
+            annotation_file=flags.annotations, image_dir=flags.images, **sides
+        )
+    batches = run.labelled_images(data)
+    return batches.take(flags.num_images) if flags.num_images else batches
+
+
+def _evaluate(run, name, store, flags, num_proposals):
+    kept = flags.output and resumable.Run(flags.output)
+    evaluation = detection.Evaluation(kept.read(store) if kept else None)
+    saving = kept.saving(store, _SAVE_EVERY) if kept else None
+    detector, halting_bias = run.detector, _halting_bias(run, flags)
+    units = flags.reference_units or run.task.reference_units
+    batches = _batches(run, flags).skip(evaluation.num_images)
+    bar = tqdm(
+        batches,
+        desc=name,
+        unit="image",
+        initial=evaluation.num_images,
+        total=flags.num_images,
+        leave=False,
+    )
+    with saving or contextlib.nullcontext():
+        for images, labels in bar:
+            evaluation.detect(
+                detector,
+                images,
+                labels,
+                reference_units=units,
+                halting_bias=halting_bias,
+                num_proposals=num_proposals,
+                proposal_threshold=flags.proposal_threshold,
+            )
+            if saving:
+                saving.offer(evaluation.state())
+    return evaluation
+
+
+def _halting_bias(run, flags):
+    """Of the flags; zero for a network among others that has no halting scores."""
+    adaptivity = run.detector.halting_adaptivity
+    if len(flags.model) == 1:
+        options.check_halting_bias(flags.halting_bias, adaptivity)
+    return flags.halting_bias if options.has_halting_scores(adaptivity) else 0.0
+
+
+def _time(flags):
+    """Seconds per image of every detector, and of its feature extractor alone.
+
+    All of them take turns, so that they can be compared; the better of two counts.
+    """
+    batches, candidates = [], {}
+    numbers = flags.num_proposals or [None]
+    for path in flags.model:
+        first = len(batches)
+        for kind, execution in _EXECUTIONS.items():
+            run = detectors.load(path, execution)
+            detector, bias = run.detector, _halting_bias(run, flags)
+            for index, number in enumerate(numbers, first):
+                candidates[index, kind] = _detecting(detector, flags, bias, number)
+            extractor = detector.extractor
+            if not options.has_halting_scores(extractor.adaptivity):
+                bias = 0.0  # Of the head alone.
+            candidates[first, f"extractor, {kind}"] = _extracting(extractor, bias)
+        batches += [list(_batches(run, flags).take(flags.time_images))] * len(numbers)
+    best = {key: np.full(len(batches[key[0]]), np.inf) for key in candidates}
+    turns = [
+        (image, key)
+        for _ in range(3)  # The first one traces.
+        for image in range(max(map(len, batches)))
+        for key in candidates
+        if image < len(batches[key[0]])
+    ]
+    traced = set()
+    for image, key in tqdm(turns, "timing", leave=False, file=sys.stderr):
+        images, labels = batches[key[0]][image]
+        began = time.perf_counter()
+        candidates[key](images, labels["image_shapes"])
+        spent = time.perf_counter() - began
+        if key in traced:
+            best[key][image] = min(best[key][image], spent)
+        traced.add(key)
+    return [
+        {kind: float(best[i, kind].mean()) for i, kind in candidates if i == index}
+        for index in range(len(batches))
+    ]
+
+
+def _detecting(detector, flags, halting_bias, num_proposals):
+    settings = (halting_bias, num_proposals, flags.proposal_threshold)
+
+    def detect(images, image_shapes):
+        detector.detect(images, image_shapes, *settings)["scores"].numpy()
+
+    return detect
+
+
+def _extracting(extractor, halting_bias):
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32)],
+        autograph=False,
+    )
+    def extract(images):
+        maps = extractor(images, training=False, halting_bias=halting_bias)
+        return maps[max(maps, key=int)]
+
+    # Fetching one number waits for all of the computation, and copies nothing.
+    return lambda images, image_shapes: extract(images)[0, 0, 0, 0].numpy()
+
+
+if __name__ == "__main__":
+    command_line.run(main)
