@@ -1,5 +1,7 @@
-# `make demo` and `make test` do everything, from an empty machine with Python 3.11.
-PYTHON ?= python3.11
+# `make demo` and `make test` do everything, from an empty machine with Python 3.11 to
+# 3.13, of which the first is taken that is there.
+PYTHON ?= $(shell for version in 3.11 3.12 3.13; do \
+  python$$version -c 0 2>/dev/null && { echo python$$version; break; }; done)
 VENV := .venv
 RUN := $(VENV)/bin/python
 # Tests run in so many processes.
@@ -18,8 +20,10 @@ setup: $(VENV)/installed
 
 # Only written when everything is installed, so that a broken install is tried again.
 $(VENV)/installed: requirements.txt
-	@command -v $(PYTHON) >/dev/null || \
-	  { echo "error: $(PYTHON) not found; say make PYTHON=/path/to/python3.11"; exit 2; }
+	@command -v "$(PYTHON)" >/dev/null || \
+	  { echo "error: no Python 3.11, 3.12 or 3.13 found; say make PYTHON=/path/to/it"; \
+	    exit 2; }
+	@echo "Taking $(PYTHON), $$($(PYTHON) --version)"
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --disable-pip-version-check --progress-bar on -r requirements.txt
 	touch $@
