@@ -8,7 +8,7 @@ from official.core import task_factory
 from official.modeling import hyperparams
 from tensorboard.backend.event_processing import event_accumulator
 
-from sact_tf.model_garden import configs, experiments, runs
+from sact_tf.model_garden import configs, experiments, labels, runs
 from tests.model_garden import records
 from tests.replicas import mirrored
 
@@ -70,6 +70,7 @@ def untrained(params, folder, change=None):
     Or with what `change` makes of the model.
     """
     folder.mkdir(exist_ok=True)
+    labels.keep(params.task, folder)
     model = task_factory.get_task(params.task).build_model()
     rng = np.random.default_rng(0)
     for variable in model.variables:
