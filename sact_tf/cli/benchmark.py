@@ -122,7 +122,7 @@ def main() -> None:
         "--image-size",
         choices=SIZES,
         default=None,
-        help="size of the images (600x848 for units and extractor, else 224)",
+        help="size of the images (600x848 for units, extractor and masks, else 224)",
     )
     parser.add_argument("--block", type=int, default=3, help="block for units, 1 to 4")
     parser.add_argument(

@@ -42,11 +42,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=20, help="turns of each (20)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     flags = parser.parse_args()
-    for name in ("batch_size", "turns"):
-        if getattr(flags, name) < 1:
-            raise ValueError(
-                f"--{name} must be at least 1. Received: {getattr(flags, name)}"
-            )
+    command_line.require_at_least(flags, batch_size=1, turns=1)
     tf_keras.utils.set_random_seed(0)
     rows = [row for block in (1, 2, 3, 4) for row in _of_block(flags, block)]
     if flags.json:

@@ -58,11 +58,7 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     flags = parser.parse_args()
-    for name in ("batch_size", "turns"):
-        if getattr(flags, name) < 1:
-            raise ValueError(
-                f"--{name} must be at least 1. Received: {getattr(flags, name)}"
-            )
+    command_line.require_at_least(flags, batch_size=1, turns=1)
     if not 0 < flags.density < 1:
         raise ValueError(f"--density must be in (0, 1). Received: {flags.density}")
     tf.get_logger().setLevel("ERROR")

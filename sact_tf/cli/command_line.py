@@ -68,6 +68,22 @@ def run_demo(
         print(json.dumps(result, indent=1))
 
 
+def require_at_least(flags: argparse.Namespace, **least: int) -> None:
+    """Refuses numbers that are too small.
+
+    Args:
+      flags: of the command; those that are not given (None) are let be.
+      least: the least value of each flag, by its name.
+
+    Raises:
+      ValueError: one is smaller.
+    """
+    for name, bound in least.items():
+        value = getattr(flags, name)
+        if value is not None and value < bound:
+            raise ValueError(f"--{name} must be at least {bound}. Received: {value}")
+
+
 def goes_on() -> None:
     """Declares that the same command goes on, should it be interrupted from now on."""
     _kept.append(True)

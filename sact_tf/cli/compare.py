@@ -100,7 +100,7 @@ def _flags():
         "--model",
         nargs="+",
         required=True,
-        help="networks: .keras files, SavedModel folders, runs of the trainer",
+        help=f"networks, each {networks.KINDS}",
     )
     evaluate.add_data_flags(parser)
     parser.add_argument(
@@ -146,18 +146,12 @@ def _flags():
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     flags = parser.parse_args()
-    for name in ("turns", "timed_images"):
-        if getattr(flags, name) < 1:
-            raise ValueError(
-                f"--{name} must be at least 1. Received: {getattr(flags, name)}"
-            )
+    command_line.require_at_least(flags, turns=1, timed_images=1, image_size=1)
     if min(flags.timed_batches) < 1:
         raise ValueError(
             "--timed_batches must be at least 1. Received: "
             f"{' '.join(map(str, flags.timed_batches))}"
         )
-    if flags.image_size is not None and flags.image_size < 1:
-        raise ValueError(f"--image_size must be positive. Received: {flags.image_size}")
     return flags
 
 

@@ -36,7 +36,7 @@ def main() -> None:
         "--model",
         nargs="+",
         required=True,
-        help="networks: .keras files, SavedModel folders, runs of the trainer",
+        help=f"networks, each {networks.KINDS}",
     )
     add_data_flags(parser)
     parser.add_argument(

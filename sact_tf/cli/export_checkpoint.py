@@ -5,16 +5,14 @@ python -m tools.export_checkpoint --model sact.keras --output exported/model.ckp
 
 import json
 
-from sact_tf.checkpoints import authors, files
-from sact_tf.cli import command_line
+from sact_tf.checkpoints import authors
+from sact_tf.cli import command_line, networks
 
 
 def main() -> None:
     """Parses the flags, reads the network, writes the checkpoint."""
     parser = command_line.parser("export_checkpoint", __doc__)
-    parser.add_argument(
-        "--model", required=True, help="a .keras file or a SavedModel folder"
-    )
+    parser.add_argument("--model", required=True, help=networks.KINDS)
     parser.add_argument(
         "--output",
         required=True,
@@ -23,7 +21,7 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     flags = parser.parse_args()
-    model = files.load(flags.model)
+    model = networks.load(flags.model)
     authors.save_authors_checkpoint(model, flags.output)
     names = sorted(authors.variables_by_authors_name(model))
     if flags.json:

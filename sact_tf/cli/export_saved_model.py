@@ -40,9 +40,7 @@ def main() -> None:
     parser.add_argument(
         "--model",
         required=True,
-        help="a .keras file, a SavedModel of tf_keras, the folder of a run (the "
-        "trainer's --model_dir), or the prefix of a checkpoint: of a run, or in the "
-        "published format",
+        help=networks.KINDS,
     )
     parser.add_argument(
         "--output", type=pathlib.Path, required=True, help="folder of a server's models"

@@ -26,12 +26,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from sact_tf import masks
-from sact_tf.checkpoints import files
-from sact_tf.cli import command_line
+from sact_tf.cli import command_line, networks
 from sact_tf.data import image_files, preprocessing
-from sact_tf.evaluation import report
+from sact_tf.evaluation import comparison, report
 from sact_tf.layers.adaptive_blocks import EXECUTIONS
-from sact_tf.models.resnet import ResNet
 
 _VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 
@@ -48,8 +46,7 @@ def main() -> None:
     parser.add_argument(
         "--model",
         required=True,
-        help="a .keras file, a SavedModel of tf_keras, or the folder of a run of the "
-        "trainer (classification or detection)",
+        help=f"{networks.KINDS}; runs of classification or of detection",
     )
     parser.add_argument(
         "--execution",
@@ -105,16 +102,7 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     flags = parser.parse_args()
-    for name, least in (
-        ("tile", 1),
-        ("longer_side", 0),
-        ("max_frames", 2),
-        ("turns", 1),
-    ):
-        if getattr(flags, name) < least:
-            raise ValueError(
-                f"--{name} must be at least {least}. Received: {getattr(flags, name)}"
-            )
+    command_line.require_at_least(flags, tile=1, longer_side=0, max_frames=2, turns=1)
     tf.get_logger().setLevel("ERROR")
     frames, count = _frames(flags)
     rows = _measure(_opened(flags), frames, count, flags)
@@ -150,22 +138,18 @@ class _Model(NamedTuple):
 
 
 def _opened(flags) -> _Model:
-    path = flags.model
-    if os.path.isdir(path) and not os.path.exists(f"{path}/saved_model.pb"):
+    if networks.is_run(flags.model):
         # Slow to import, and needed here only.
-        from sact_tf.model_garden import detectors, runs
+        from sact_tf.model_garden import detectors
 
-        if detectors.is_run(path):
-            return _detector(detectors.load(path, flags.execution))
-        return _classifier(runs.load(path).network, flags)
-    return _classifier(files.load(path), flags)
+        if detectors.is_run(flags.model):
+            return _detector(detectors.load(flags.model, flags.execution))
+    return _classifier(networks.load(flags.model), flags)
 
 
 def _classifier(network, flags):
     if flags.execution:
-        weights = network.get_weights()
-        network = ResNet(**{**network.get_config(), "execution": flags.execution})
-        network.set_weights(weights)
+        network = comparison.with_execution(network, flags.execution)
 
     def see(pixels):
         if flags.longer_side:

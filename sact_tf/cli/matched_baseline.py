@@ -19,7 +19,7 @@ import tensorflow as tf
 from sact_tf import text_files
 from sact_tf.checkpoints import files
 from sact_tf.checkpoints.transfer import initialize_from
-from sact_tf.cli import command_line, evaluate
+from sact_tf.cli import command_line, evaluate, networks
 from sact_tf.evaluation import baselines, report
 from sact_tf.models.resnet import ResNet
 
@@ -27,7 +27,9 @@ from sact_tf.models.resnet import ResNet
 def main() -> None:
     """Parses the flags, finds the averages, writes the network."""
     parser = command_line.parser("matched_baseline", __doc__)
-    parser.add_argument("--model", required=True, help="the ACT or SACT network")
+    parser.add_argument(
+        "--model", required=True, help=f"the ACT or SACT network: {networks.KINDS}"
+    )
     parser.add_argument(
         "--source",
         help="the trained network to start from; the paper takes the full plain one "
@@ -59,10 +61,10 @@ def main() -> None:
     flags = parser.parse_args()
 
     files.refuse_existing(flags.output)
-    model = files.load(flags.model)
+    model = networks.load(flags.model)
     if model.adaptivity == "none":
         raise ValueError(f"{flags.model} is a plain network itself.")
-    source = files.load(flags.source) if flags.source else model
+    source = networks.load(flags.source) if flags.source else model
     row, size = _read(model, flags) if flags.results else _measure(model, flags)
     config = {
         **source.get_config(),

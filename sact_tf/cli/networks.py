@@ -8,6 +8,12 @@ from sact_tf.checkpoints import authors, files
 from sact_tf.data import preprocessing
 from sact_tf.models.resnet import ResNet
 
+#: What `open_network` takes, for --help.
+KINDS = (
+    "a .keras file, a SavedModel of tf_keras, the folder of a run of the trainer, or "
+    "the prefix of a checkpoint: of a run, or in the published format"
+)
+
 
 class Found(NamedTuple):
     """A network, and the images that it was made for.

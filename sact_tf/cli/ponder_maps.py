@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from sact_tf import folders, visualization
 from sact_tf.checkpoints import files
-from sact_tf.cli import command_line
+from sact_tf.cli import command_line, networks
 from sact_tf.data import image_files, preprocessing
 from sact_tf.models.config import FAMILIES
 from sact_tf.models.options import check_halting_bias
@@ -32,7 +32,7 @@ def main() -> None:
         "images", nargs="+", help="image files, folders (searched), or glob patterns"
     )
     parser.add_argument(
-        "--model", required=True, help="an ACT or SACT network: .keras or SavedModel"
+        "--model", required=True, help=f"an ACT or SACT network: {networks.KINDS}"
     )
     parser.add_argument("--output", type=pathlib.Path, required=True, help="a folder")
     parser.add_argument(
@@ -59,7 +59,7 @@ def main() -> None:
         )
     names = image_files.find_named(flags.images)
     outputs = image_files.output_names(names, taken=["overview"])
-    model = files.load(flags.model)
+    model = networks.load(flags.model)
     if model.adaptivity == "none":
         raise ValueError(
             f"{flags.model} is a plain network: it spends the same everywhere. Give an "
