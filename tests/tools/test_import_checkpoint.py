@@ -229,7 +229,7 @@ def test_nothing_is_overwritten(imports, exports, tmp_path):
     [
         (lambda path: None, "There is no saved network"),
         (lambda path: path.write_text("text"), "is no saved network"),
-        (lambda path: path.mkdir(), "is no saved network"),
+        (lambda path: path.mkdir(), "has no checkpoint"),
     ],
 )
 def test_what_is_no_network_cannot_be_exported(make, message, exports, tmp_path):
