@@ -8,7 +8,7 @@ import tf_keras
 
 from sact_tf.geometry.filters import Filter
 from sact_tf.layers.convolution import Convolution
-from sact_tf.layers.normalization import BatchNormalization, FixedNorm, LiveNorm
+from sact_tf.layers.normalization import BatchNormalization, FixedNorm, Norm
 from sact_tf.layers.series import Series, Stack
 
 #: A first score of sigmoid(-3) lets all units run when training begins (section 4.1).
@@ -18,7 +18,7 @@ INITIAL_BIAS = -3.0
 class GlobalScore(NamedTuple):
     """One logit per image as a pure function of its weights (eqn 6)."""
 
-    norm: FixedNorm | LiveNorm
+    norm: Norm
     conv: Filter
     leak: float | None
 
@@ -36,7 +36,7 @@ class GlobalScore(NamedTuple):
 class SpatialScore(NamedTuple):
     """One logit per position as a pure function of its weights (eqn 14)."""
 
-    norm: FixedNorm | LiveNorm
+    norm: Norm
     conv: Filter
     pooled: GlobalScore
 

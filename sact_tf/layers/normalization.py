@@ -61,6 +61,44 @@ class LiveNorm(NamedTuple):
     """Batch norm with the statistics of the batch, which its layer follows.
 
     Attributes:
+      gamma, beta: float32 [C].
+      epsilon: a number, added to the variance.
+      follow: is told mean and biased variance of the batch, [C], and the number of its
+        positions, [].
+    """
+
+    gamma: tf.Tensor
+    beta: tf.Tensor
+    epsilon: float
+    follow: Callable
+
+    def __call__(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Normalises [B, H, W, C] or [B, C]."""
+        maps = _as_maps(inputs)
+        no_statistics = tf.constant([], tf.float32)
+        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=maps,
+            scale=self.gamma,
+            offset=self.beta,
+            mean=no_statistics,
+            variance=no_statistics,
+            epsilon=self.epsilon,
+            is_training=True,
+        )
+        # The operation returns the unbiased variance; the statistics are biased.
+        count = tf.cast(tf.size(maps) // maps.shape[-1], tf.float32)
+        self.follow(mean, variance * (1.0 - 1.0 / count), count)
+        return outputs if maps is inputs else tf.squeeze(outputs, [1, 2])
+
+    def activated(self, inputs: tf.Tensor, activation: Callable) -> tf.Tensor:
+        """Normalises and activates."""
+        return activation(self(inputs))
+
+
+class NormBySums(NamedTuple):
+    """The same over replicas, or without padding.
+
+    Attributes:
       layer: the layer.
       valid: see BatchNormalization.call.
     """
@@ -70,11 +108,17 @@ class LiveNorm(NamedTuple):
 
     def __call__(self, inputs: tf.Tensor) -> tf.Tensor:
         """Normalises [B, H, W, C] or [B, C]."""
-        return self.layer(inputs, training=True, valid=self.valid)
+        maps = _as_maps(inputs)
+        outputs = self.layer.normalize_by_sums(maps, self.valid)
+        return outputs if maps is inputs else tf.squeeze(outputs, [1, 2])
 
     def activated(self, inputs: tf.Tensor, activation: Callable) -> tf.Tensor:
         """Normalises and activates."""
         return activation(self(inputs))
+
+
+#: Batch norm as a pure function of its weights, or nearly so.
+Norm = FixedNorm | LiveNorm | NormBySums
 
 
 class BatchNormalization(tf_keras.layers.BatchNormalization):
@@ -140,55 +184,40 @@ class BatchNormalization(tf_keras.layers.BatchNormalization):
           valid: optional bool [B, H, W], false where the maps are padding, which these
             statistics leave out, whatever is there; what comes out there is finite.
         """
-        if not self.is_live(training):
-            return self.bound(training)(inputs)
-        maps = _as_maps(inputs)
-        replicas = tf.distribute.get_replica_context()  # None outside of replicas.
-        several = replicas is not None and replicas.num_replicas_in_sync > 1
-        if several and self.synchronized:
-            outputs = self._normalize_by_sums(maps, valid, replicas)
-        elif valid is not None:
-            outputs = self._normalize_by_sums(maps, valid)
-        else:
-            outputs = self._normalize(maps)
-        return outputs if maps is inputs else tf.squeeze(outputs, [1, 2])
+        return self.bound(training, valid)(inputs)
 
-    def bound(self, training=None, valid=None) -> FixedNorm | LiveNorm:
+    def bound(self, training=None, valid=None) -> Norm:
         """The layer as it normalises in training or at inference, to be called.
 
         Args:
           training: see `call`.
           valid: see `call`; of the maps that it will be called with.
         """
-        if self.is_live(training):
-            return LiveNorm(self, valid)
-        return FixedNorm(
-            *(self.gamma, self.beta, self.moving_mean, self.moving_variance),
-            epsilon=self.epsilon,
-        )
+        if not self.is_live(training):
+            return FixedNorm(
+                *(self.gamma, self.beta, self.moving_mean, self.moving_variance),
+                epsilon=self.epsilon,
+            )
+        if valid is not None or self._replicas() is not None:
+            return NormBySums(self, valid)
+        return LiveNorm(self.gamma, self.beta, self.epsilon, self._follow)
 
-    def _normalize(self, maps):
-        """Normalises with the statistics of this batch."""
-        no_statistics = tf.constant([], tf.float32)
-        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=maps,
-            scale=self.gamma,
-            offset=self.beta,
-            mean=no_statistics,
-            variance=no_statistics,
-            epsilon=self.epsilon,
-            is_training=True,
-        )
-        # The operation returns the unbiased variance; the statistics are biased.
-        count = tf.cast(tf.size(maps) // maps.shape[-1], tf.float32)
-        self._follow(mean, variance * (1.0 - 1.0 / count), count)
-        return outputs
+    def _replicas(self):
+        """The replicas that share their statistics, if there are several."""
+        replicas = tf.distribute.get_replica_context()  # None outside of replicas.
+        several = replicas is not None and replicas.num_replicas_in_sync > 1
+        return replicas if several and self.synchronized else None
 
-    def _normalize_by_sums(self, maps, valid=None, replicas=None):
-        """Normalises with the statistics of valid positions, of all replicas if given.
+    def normalize_by_sums(self, maps: tf.Tensor, valid=None) -> tf.Tensor:
+        """Normalises with the statistics of valid positions, of all replicas.
 
         Padding is taken for zeros from the start: nothing of what is there goes on.
+
+        Args:
+          maps: [B, H, W, C].
+          valid: see `call`.
         """
+        replicas = self._replicas()
         values = without_padding(tf.cast(maps, tf.float32), valid)
         if valid is None:
             count = tf.cast(tf.size(maps) // tf.shape(maps)[-1], tf.float32)

@@ -8,7 +8,7 @@ from sact_tf.geometry.dense import Dense
 from sact_tf.geometry.filters import Filter
 from sact_tf.geometry.maps import without_padding
 from sact_tf.layers.convolution import Convolution
-from sact_tf.layers.normalization import BatchNormalization, FixedNorm, LiveNorm
+from sact_tf.layers.normalization import BatchNormalization, Norm
 from sact_tf.layers.residual_units import Bottleneck
 
 
@@ -16,11 +16,11 @@ class PostActivationBranch(NamedTuple):
     """F of a post-activation unit as a pure function of its weights: 1x1, 3x3, 1x1."""
 
     conv1: Filter
-    conv1_norm: FixedNorm | LiveNorm
+    conv1_norm: Norm
     conv2: Filter
-    conv2_norm: FixedNorm | LiveNorm
+    conv2_norm: Norm
     conv3: Filter
-    conv3_norm: FixedNorm | LiveNorm
+    conv3_norm: Norm
 
     def __call__(self, geometry) -> tf.Tensor:
         """What a unit adds to x at the geometry's active positions.
@@ -32,6 +32,10 @@ class PostActivationBranch(NamedTuple):
         """
         residual = self.behind(geometry.features(1), geometry)
         return tf.maximum(-geometry.features(0), residual)
+
+    def of_map(self, x: tf.Tensor) -> tf.Tensor:
+        """The unit on a map without padding, relu(x + f(x))."""
+        return tf.nn.relu(x + self.behind(x, Dense(x)))
 
     def behind(self, x: tf.Tensor, geometry) -> tf.Tensor:
         """F of features with their surroundings."""

@@ -8,22 +8,26 @@ import tf_keras
 from sact_tf.geometry.dense import Dense
 from sact_tf.geometry.filters import Filter
 from sact_tf.layers.convolution import Convolution
-from sact_tf.layers.normalization import BatchNormalization, FixedNorm, LiveNorm
+from sact_tf.layers.normalization import BatchNormalization, Norm
 
 
 class BottleneckBranch(NamedTuple):
     """f of a bottleneck unit as a pure function of its weights: 1x1, 3x3, 1x1."""
 
-    preact: FixedNorm | LiveNorm
+    preact: Norm
     conv1: Filter
-    conv1_norm: FixedNorm | LiveNorm
+    conv1_norm: Norm
     conv2: Filter
-    conv2_norm: FixedNorm | LiveNorm
+    conv2_norm: Norm
     conv3: Filter
 
     def __call__(self, geometry) -> tf.Tensor:
         """f(x) at the geometry's active positions."""
         return self.behind(self.preactivated(geometry.features(1)), geometry)
+
+    def of_map(self, x: tf.Tensor) -> tf.Tensor:
+        """The unit on a map without padding, x + f(x)."""
+        return x + self(Dense(x))
 
     def preactivated(self, x: tf.Tensor) -> tf.Tensor:
         """What f begins with."""
@@ -39,15 +43,19 @@ class BottleneckBranch(NamedTuple):
 class BasicBranch(NamedTuple):
     """f of a basic unit as a pure function of its weights: two 3x3 convolutions."""
 
-    preact: FixedNorm | LiveNorm
+    preact: Norm
     conv1: Filter
-    conv1_norm: FixedNorm | LiveNorm
+    conv1_norm: Norm
     conv2: Filter
     leak: float
 
     def __call__(self, geometry) -> tf.Tensor:
         """f(x) at the geometry's active positions."""
         return self.behind(self.preactivated(geometry.features(2)), geometry)
+
+    def of_map(self, x: tf.Tensor) -> tf.Tensor:
+        """See BottleneckBranch."""
+        return x + self(Dense(x))
 
     def preactivated(self, x: tf.Tensor) -> tf.Tensor:
         """What f begins with."""
