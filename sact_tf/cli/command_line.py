@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import dataclasses
 import importlib.util
 import json
 import os
@@ -12,24 +13,107 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from sact_tf import errors
+from sact_tf.cli import flags as flags_library
 
 #: Whether the tool that runs goes on where it is interrupted: not empty then.
 _kept: list[bool] = []
+#: Whether it was called as `sact-tf`: not empty then.
+_by_one_word: list[bool] = []
 
 
-def parser(name: str, description: str) -> argparse.ArgumentParser:
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A command: what it takes, what it does, and what it says.
+
+    ```python
+    COMMAND = command_line.Command("count", __doc__, add_flags, run, show)
+
+    if __name__ == "__main__":
+        COMMAND.main()
+    ```
+
+    The frame adds --json, and prints the result, as JSON or as `show` has it. With
+    --json, standard output is for machines: whatever else is printed, progress too,
+    goes to standard error.
+
+    Attributes:
+      name: of the command, with underscores.
+      description: its first line is what `sact-tf --help` says of it.
+      add_flags: adds its flags to a parser.
+      run: does it; takes the flags, and returns what there is to know, for JSON.
+      show: text for people out of what `run` has returned; None or "" prints nothing.
+      json_help: of --json.
+    """
+
+    name: str
+    description: str
+    add_flags: Callable[[flags_library.Parser], None]
+    run: Callable[[argparse.Namespace], Any]
+    show: Callable[[Any], str | None]
+    json_help: str = "print the result as JSON"
+
+    def parser(self) -> flags_library.Parser:
+        """The parser of its flags."""
+        flags_of = parser(self.name, self.description)
+        self.add_flags(flags_of)
+        flags_of.add_argument("--json", action="store_true", help=self.json_help)
+        return flags_of
+
+    def __call__(self) -> None:
+        """Does what the arguments of the program say; errors are raised.
+
+        Of what is there `Partly`, the rest is the error.
+        """
+        flags = self.parser().parse_args()
+        with contextlib.redirect_stdout(sys.stderr if flags.json else sys.stdout):
+            result = self.run(flags)
+        failed = None
+        if isinstance(result, Partly):
+            result, failed = result
+        text = json.dumps(result, indent=1) if flags.json else self.show(result)
+        if text:
+            print(text)
+        if failed:
+            raise ValueError(failed)
+
+    def main(self) -> None:
+        """The program."""
+        run(self)
+
+
+class Partly(NamedTuple):
+    """A result of which a part is missing.
+
+    Attributes:
+      result: what there is, which is shown.
+      failed: what is not there, and why: the error that the command ends with.
+    """
+
+    result: Any
+    failed: str | None
+
+
+def parser(name: str, description: str) -> flags_library.Parser:
     """A parser for a command that shows the description as written."""
     # As it was called, which is no news to programs that it starts.
-    called = os.environ.pop("SACT_TF_CALLED", f"python -m tools.{name}")
-    return argparse.ArgumentParser(
-        prog=called,
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    by_one_word = os.environ.pop("SACT_TF_CALLED", "")
+    if by_one_word:
+        _by_one_word.append(True)
+    return flags_library.Parser(
+        prog=by_one_word or called(name), description=description
     )
+
+
+def called(name: str) -> str:
+    """A command, with underscores in its name, as whoever called this one types it."""
+    if _by_one_word:
+        return f"sact-tf {name.replace('_', '-')}"
+    return f"python -m tools.{name}"
 
 
 def run_demo(

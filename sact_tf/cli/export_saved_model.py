@@ -90,8 +90,8 @@ def main() -> None:
         type=pathlib.Path,
         metavar="FILE",
         help="names of the classes, one on each line, for a detector that of the "
-        "background first; or a COCO JSON with categories; default: those that a "
-        "detector's run has kept of its data (labels.txt), or numbers",
+        "background first; or a COCO JSON with categories; default: those that the "
+        "run has kept of its data, or numbers",
     )
     parser.add_argument(
         "--top_k", type=int, help=f"classes in an answer (default: {_TOP_K})"
@@ -173,10 +173,9 @@ def _limits(flags, max_batch_size, min_side):
 
 
 def _classifier(flags):
-    network, image_size, crop = networks.open_network(flags.model)
+    network, image_size, crop, labels = networks.open_network(flags.model)
     if flags.preprocessing:
         crop = flags.preprocessing == "central_crop"
-    labels = None
     if flags.labels:
         labels = text_files.lines(flags.labels)
     return classification.Classifier(
