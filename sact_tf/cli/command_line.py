@@ -46,7 +46,7 @@ class Command:
       description: its first line is what `sact-tf --help` says of it.
       add_flags: adds its flags to a parser.
       run: does it; takes the flags, and returns what there is to know, for JSON.
-      show: text for people out of what `run` has returned; None or "" prints nothing.
+      show: text for people out of what `run` has returned, and the flags.
       json_help: of --json.
     """
 
@@ -54,7 +54,7 @@ class Command:
     description: str
     add_flags: Callable[[flags_library.Parser], None]
     run: Callable[[argparse.Namespace], Any]
-    show: Callable[[Any], str | None]
+    show: Callable[[Any, argparse.Namespace], str]
     json_help: str = "print the result as JSON"
 
     def parser(self) -> flags_library.Parser:
@@ -75,9 +75,8 @@ class Command:
         failed = None
         if isinstance(result, Partly):
             result, failed = result
-        text = json.dumps(result, indent=1) if flags.json else self.show(result)
-        if text:
-            print(text)
+        text = None if flags.json else self.show(result, flags)
+        print(json.dumps(result, indent=1) if text is None else text)
         if failed:
             raise ValueError(failed)
 
@@ -98,6 +97,18 @@ class Partly(NamedTuple):
     failed: str | None
 
 
+def partly(result: dict, count: int) -> Partly:
+    """A result of which some images are missing.
+
+    Args:
+      result: with the images that could not be used as "failed".
+      count: of all images.
+    """
+    failed = len(result["failed"])
+    text = f"{failed} of {count} images could not be used, see above"
+    return Partly(result, text if failed else None)
+
+
 def parser(name: str, description: str) -> flags_library.Parser:
     """A parser for a command that shows the description as written."""
     # As it was called, which is no news to programs that it starts.
@@ -116,40 +127,38 @@ def called(name: str) -> str:
     return f"python -m tools.{name}"
 
 
-def run_demo(
+def demo(
     name: str,
     description: str,
     output: str,
-    demo: Callable[[pathlib.Path, bool], dict],
-) -> None:
-    """The command line of a demo.
+    run: Callable[[argparse.Namespace], dict],
+    show: Callable[[dict, argparse.Namespace], str],
+) -> Command:
+    """The command of a demo, which has an output folder and may be --quick.
 
     Args:
-      name: of the tool.
-      description: of the tool.
+      name: of the command.
+      description: of the command.
       output: the folder it writes into, if none is given.
-      demo: takes the folder, and whether it is to take seconds instead of minutes;
-        returns what --json prints.
+      run: see `Command`.
+      show: see `Command`.
     """
-    flags_of = parser(name, description)
-    flags_of.add_argument(
-        "--output", type=pathlib.Path, default=output, help="output folder"
-    )
-    flags_of.add_argument(
-        "--quick",
-        action="store_true",
-        help="seconds instead of minutes; the numbers mean nothing",
-    )
-    flags_of.add_argument(
-        "--json", action="store_true", help="print the result as JSON"
-    )
-    flags = flags_of.parse_args()
-    goes_on()
-    # With --json, standard output is for machines, and progress goes elsewhere.
-    with contextlib.redirect_stdout(sys.stderr if flags.json else sys.stdout):
-        result = demo(flags.output, flags.quick)
-    if flags.json:
-        print(json.dumps(result, indent=1))
+
+    def add_flags(parser):
+        parser.add_argument(
+            "--output", type=pathlib.Path, default=output, help="output folder"
+        )
+        parser.add_argument(
+            "--quick",
+            action="store_true",
+            help="seconds instead of minutes; the numbers mean nothing",
+        )
+
+    def run_it(flags):
+        goes_on()
+        return run(flags)
+
+    return Command(name, description, add_flags, run_it, show)
 
 
 def require_at_least(flags: argparse.Namespace, **least: int) -> None:
@@ -164,8 +173,11 @@ def require_at_least(flags: argparse.Namespace, **least: int) -> None:
     """
     for name, bound in least.items():
         value = getattr(flags, name)
-        if value is not None and value < bound:
-            raise ValueError(f"--{name} must be at least {bound}. Received: {value}")
+        for number in value if isinstance(value, list | tuple) else [value]:
+            if number is not None and number < bound:
+                raise ValueError(
+                    f"--{name} must be at least {bound}. Received: {number}"
+                )
 
 
 def goes_on() -> None:

@@ -54,6 +54,11 @@ class Parser(argparse.ArgumentParser):
 
     def _spelt(self, args: Sequence[str]) -> list[str]:
         """Arguments with flags as they are called here; from "--" on nothing is."""
+        known = {
+            flag.lstrip("-").replace("-", "_"): flag
+            for flag in self._option_string_actions
+            if flag.startswith("--")
+        }
         spelt, rest = [], iter(args)
         for argument in rest:
             if argument == "--":
@@ -61,12 +66,13 @@ class Parser(argparse.ArgumentParser):
             if argument.startswith("--"):
                 name, equals, value = argument[2:].partition("=")
                 name = name.replace("-", "_")
-                argument = f"--{self._renamed.get(name, name)}{equals}{value}"
+                flag = known.get(self._renamed.get(name, name))
+                argument = f"{flag}{equals}{value}" if flag else argument
             spelt.append(argument)
         return spelt
 
 
-def add_units(parser, about: str, flag: str = "--units") -> None:
+def add_units(parser, about: str = "", flag: str = "--units", default=None) -> None:
     """Adds a flag for residual units of each block: "3 4 6 3", "3,4,6,3", or "50".
 
     Its value is a list, a depth, or None.
@@ -75,14 +81,17 @@ def add_units(parser, about: str, flag: str = "--units") -> None:
       parser: a parser or a group of one.
       about: what else to say in --help, such as the default.
       flag: name of the flag.
+      default: its value if it is not given.
     """
     parser.add_argument(
         flag,
         nargs="+",
         type=_numbers,
         action=_Units,
+        default=default,
         metavar="N",
-        help=f"residual units of each block, or a depth by name ({about})",
+        help="residual units of each block, or a depth by name"
+        + (f" ({about})" if about else ""),
     )
 
 

@@ -145,7 +145,7 @@ def run(flags: argparse.Namespace) -> dict:
     }
 
 
-def show(result: dict) -> str:
+def show(result: dict, flags: argparse.Namespace) -> str:
     """The result in a line, and what to do with it."""
     costs = f"{result['flops']:.3g} FLOPs an image"
     if result["adaptivity"] != "none":
