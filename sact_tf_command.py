@@ -26,6 +26,7 @@ GROUPS = {
     "Serve": ("export-saved-model", "serving-client", "serving-load"),
     "Weights and data": ("import-checkpoint", "export-checkpoint", "coco-to-tfrecord"),
     "Demos": ("demo", "demo-detection"),
+    "The command line itself": ("completion",),
 }
 _NO_COMMANDS = ("command_line", "flags", "networks")
 

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import importlib
 import importlib.util
 import json
 import os
@@ -95,6 +96,23 @@ class Partly(NamedTuple):
 
     result: Any
     failed: str | None
+
+
+def find(name: str) -> Command:
+    """A command of this frame.
+
+    Args:
+      name: with underscores.
+
+    Raises:
+      ImportError: there is none, or what it needs is not installed.
+      AttributeError: it is none of this frame: the Model Garden's trainer has flags of
+        its own.
+    """
+    module = importlib.import_module(f"sact_tf.cli.{name}")
+    if hasattr(module, "__path__"):
+        module = importlib.import_module(f"sact_tf.cli.{name}.__main__")
+    return module.COMMAND
 
 
 def partly(result: dict, count: int) -> Partly:

@@ -52,6 +52,18 @@ class Parser(argparse.ArgumentParser):
             seen.update(name for name in action.option_strings)
         yield from sorted(seen)
 
+    def choices(self) -> dict[str, list[str]]:
+        """What may follow a flag, for those where that is one of a few words."""
+        found = {}
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for parser in action.choices.values():
+                    found |= parser.choices()
+            elif action.choices:
+                values = [str(value) for value in action.choices]
+                found |= dict.fromkeys(action.option_strings, values)
+        return found
+
     def _spelt(self, args: Sequence[str]) -> list[str]:
         """Arguments with flags as they are called here; from "--" on nothing is."""
         known = {
