@@ -1,24 +1,171 @@
-"""The documents' examples fit the code."""
+"""The documents' examples fit the code: commands parse, Python compiles and runs."""
 
 import ast
+import contextlib
 import inspect
+import itertools
 import pathlib
 import re
+import shlex
 
 import pytest
+from absl import flags
+from absl.testing import flagsaver
+from official.common import flags as garden_flags
 
 import sact_tf
+import sact_tf_command
+from sact_tf.cli import benchmark, command_line, train
+from sact_tf.cli.gpu_check import __main__ as gpu_check
 
 ROOT = pathlib.Path(__file__).parents[1]
+DOCUMENTS = [
+    path
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+    if "development" not in path.parts  # Of earlier days, as it was.
+]
 EXAMPLES = [
     pytest.param(code, id=f"{path.name}-{number}")
-    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    for path in DOCUMENTS
     for number, code in enumerate(
         re.findall(
             r"^```python\n(.*?)^```", path.read_text(encoding="utf-8"), re.M | re.S
         )
     )
 ]
+#: Not of the frame: they parse in their main.
+MAINS = {"benchmark": benchmark.main, "gpu-check": gpu_check.main}
+
+
+def commands_of(text):
+    """Command lines of a document, as lists of words: in blocks, and in the text."""
+    blocks = re.findall(r"^```(?:sh)?\n(.*?)^```", text, re.M | re.S)
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
+    lines = [
+        line
+        for block in blocks
+        for line in re.sub(r"\\\n\s*", " ", block).splitlines()
+        if re.search(r"(?:^|[\s;])(?:sact-tf [a-z]|python -m tools\.)", line)
+        # Text of a drawing or of an output, rather than a command.
+        and not re.match(r"\s*(?:#|To )", line)
+    ]
+    # One that has a flag is meant to be typed; the others are names.
+    lines += [
+        " ".join(code.split())
+        for code in re.findall(r"`((?:sact-tf|python -m tools\.)[^`]* --[^`]*)`", prose)
+        if "..." not in code
+    ]
+    for line in lines:
+        lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+        lexer.whitespace_split = True
+        words = list(lexer)
+        start = next(
+            index
+            for index, word in enumerate(words)
+            if word == "sact-tf" or word.startswith("tools.")
+        )
+        name = words[start].removeprefix("tools.").replace("_", "-")
+        rest = itertools.takewhile(
+            lambda w: not set(w) <= set(";&|<>()"), words[start:]
+        )
+        arguments = list(rest)[1:]
+        yield arguments if name == "sact-tf" else [name, *arguments]
+
+
+COMMANDS = [
+    pytest.param(words, id=f"{path.name}-{number}-{words[0]}")
+    for path in DOCUMENTS
+    for number, words in enumerate(commands_of(path.read_text(encoding="utf-8")))
+]
+
+
+def parse(words):
+    """Parses a command line; what is wrong ends with SystemExit or an error."""
+    name, *arguments = words
+    if name == "--help":
+        return
+    assert name in sact_tf_command.commands(), f"there is no command {name}"
+    if name == "train":
+        parse_train(arguments)
+    elif name in MAINS:
+        parse_in_main(MAINS[name], arguments)
+    else:
+        given = command_line.find(name.replace("-", "_")).parser().parse_args(arguments)
+        if name == "launch-local":
+            inner = given.command[given.command.index("sact-tf") + 1 :]
+            parse(inner)
+
+
+class _ParsedError(Exception):
+    pass
+
+
+def parse_in_main(main, arguments):
+    """Runs a main until its flags are parsed."""
+
+    def parsed(self, args=None, namespace=None):
+        original(self, arguments, namespace)
+        raise _ParsedError
+
+    with pytest.MonkeyPatch.context() as patch:
+        kind = command_line.flags_library.Parser
+        original = kind.parse_args
+        patch.setattr(kind, "parse_args", parsed)
+        with pytest.raises(_ParsedError):
+            main()
+
+
+def parse_train(arguments):
+    """Parses the trainer's flags and the experiment that they describe."""
+    if "experiment" not in flags.FLAGS:
+        garden_flags.define_flags()
+    # Placeholders of scripts around the command.
+    arguments = [re.sub(r"\$\{?\w+\}?", "0.05", word) for word in arguments]
+    with flagsaver.flagsaver(), pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        flags.FLAGS(["train", *arguments])
+        train._experiment()
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_command_lines_parse(words, capsys):
+    try:
+        parse(words)
+    except SystemExit:
+        pytest.fail(f"sact-tf {shlex.join(words)}: {capsys.readouterr().err}")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["ponder-maps", "photographs"],
+        ["evaluate", "--model", "x", "--sizes", "3"],
+        ["benchmark", "everything"],
+        ["train", "--experiment=nothing", "--mode=train", "--model_dir=x"],
+        ["launch-local", "--", "sact-tf", "train", "--experiment=nothing"],
+    ],
+)
+def test_what_does_not_parse_is_seen(words, capsys):
+    with pytest.raises((SystemExit, ValueError, flags.Error)):
+        parse(words)
+
+
+def test_commands_and_examples_are_found():
+    assert len(EXAMPLES) > 5 and len(COMMANDS) > 30
+    text = """
+Say `sact-tf evaluate --model x`, but `sact-tf evaluate` is a name.
+
+```sh
+sact-tf ponder-maps --model x \\
+    --output y  # draws
+for p in a b; do python -m tools.detect --model $p z; done
+```
+"""
+    assert list(commands_of(text)) == [
+        ["ponder-maps", "--model", "x", "--output", "y"],
+        ["detect", "--model", "$p", "z"],
+        ["evaluate", "--model", "x"],
+    ]
 
 
 @pytest.mark.parametrize("code", EXAMPLES)
@@ -42,8 +189,5 @@ def test_names_and_arguments_are_there(code):
             *call.args, **{keyword.arg: keyword.value for keyword in call.keywords}
         )
         if called is sact_tf.ResNet:
-            eval(ast.unparse(call), names)
-
-
-def test_examples_are_found():
-    assert len(EXAMPLES) > 5
+            with contextlib.suppress(NameError):  # Names that the text explains.
+                eval(ast.unparse(call), names)

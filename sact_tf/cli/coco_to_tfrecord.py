@@ -4,7 +4,7 @@ Checks the annotations and every image first, and says what is wrong; then the M
 Garden's own script writes the records. Images that are stored rotated, or are neither
 JPEG nor PNG, become upright PNGs. For `task.train_data.input_path`:
 
-    python -m tools.coco_to_tfrecord --annotations instances_train2017.json \
+    sact-tf coco-to-tfrecord --annotations instances_train2017.json \
         --images train2017 --output records/train --shards 64
 """
 

@@ -6,9 +6,9 @@ networks are timed both computing everything ("dense") and sparsely ("auto"). Wh
 timed takes turns, in one process; of every batch the fastest turn counts. With
 --output, the comparison goes on where it was interrupted, and is drawn.
 
-    python -m tools.compare --model plain.keras sact.keras ssb.keras \
+    sact-tf compare --model plain.keras sact.keras ssb.keras \
         --dataset cifar10 --data_dir tfds --output comparison
-    python -m tools.compare --model runs/plain runs/ssin --dataset imagenet \
+    sact-tf compare --model runs/plain runs/ssin --dataset imagenet \
         --data_dir records --published ssbnet --memory
 """
 

@@ -1,6 +1,6 @@
 """One table of several classification runs, each evaluated on its validation data.
 
-Runs are folders that tools.train has written (--model_dir), or checkpoints in them.
+Runs are folders that sact-tf train has written (--model_dir), or checkpoints in them.
 With --output also pictures: accuracy against FLOPs, and the curves of the trainings.
 """
 

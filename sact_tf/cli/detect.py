@@ -7,7 +7,7 @@ have the names that the run has kept of its data, or those of --labels or --anno
 Stopped, the same command goes on. An image is known by its path below the folder that
 is given.
 
-    python -m tools.detect --model runs/sact --output detections \
+    sact-tf detect --model runs/sact --output detections \
         --annotations instances_val2017.json photographs/ 'more/*.jpg'
 """
 

@@ -5,8 +5,8 @@ units per block, mean and standard deviation over images (units of SACT networks
 positions, too). With --output, an evaluation that was interrupted goes on, and the
 curves are drawn.
 
-    python -m tools.evaluate --model sact.keras --dataset cifar10 --data_dir tfds
-    python -m tools.evaluate --model sact plain --dataset imagenet --data_dir records \
+    sact-tf evaluate --model sact.keras --dataset cifar10 --data_dir tfds
+    sact-tf evaluate --model sact plain --dataset imagenet --data_dir records \
         --image_size 192 224 288 352 --output evaluation
 """
 

@@ -9,9 +9,9 @@ plain feature extractors of ResNet-50 and ResNet-101 cost on these images. With
 --num_proposals 300 100 30 a row for each number: what there is to win where fewer
 regions are looked at.
 
-    python -m tools.evaluate_detection --annotations instances_val2017.json \
+    sact-tf evaluate-detection --annotations instances_val2017.json \
         --images val2017
-    python -m tools.evaluate_detection --model runs/plain runs/sact --output evaluation
+    sact-tf evaluate-detection --model runs/plain runs/sact --output evaluation
 """
 
 import argparse

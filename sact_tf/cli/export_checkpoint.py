@@ -1,6 +1,6 @@
 """A network becomes a checkpoint of the published format, for TensorFlow 1 tools.
 
-python -m tools.export_checkpoint --model sact.keras --output exported/model.ckpt
+sact-tf export-checkpoint --model sact.keras --output exported/model.ckpt
 """
 
 import argparse

@@ -6,11 +6,11 @@ in pixels of the image - and with what each image cost. Written as OUTPUT/NAME/V
 with warm-up requests, the label map and documentation in it, and the configuration
 files of a server beside it (docs/serving.md).
 
-    python -m tools.export_saved_model --model sact.keras --output served
-    python -m tools.export_saved_model --model runs/digits --output served --name digits
-    python -m tools.export_saved_model --model sact.keras --output served \
+    sact-tf export-saved-model --model sact.keras --output served
+    sact-tf export-saved-model --model runs/digits --output served --name digits
+    sact-tf export-saved-model --model sact.keras --output served \
         --image_size 352 --labels imagenet_labels.txt
-    python -m tools.export_saved_model --model runs/detector --output served \
+    sact-tf export-saved-model --model runs/detector --output served \
         --name objects --labels instances_val2017.json
 """
 

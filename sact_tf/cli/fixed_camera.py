@@ -6,8 +6,8 @@ computed. Printed are FLOPs and time of both, frame by frame. Where nothing move
 features are only those of the first units: answers are those of such a network, not the
 ones of whole frames (docs/networks.md, "Given masks").
 
-    python -m tools.fixed_camera --model sact.keras street.mp4
-    python -m tools.fixed_camera --model runs/detector --threshold 0.2 frames/
+    sact-tf fixed-camera --model sact.keras street.mp4
+    sact-tf fixed-camera --model runs/detector --threshold 0.2 frames/
 """
 
 import argparse

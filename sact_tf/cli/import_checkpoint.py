@@ -6,8 +6,8 @@ starts from the checkpoint's weights: an ACT or SACT network with fresh halting 
 import argparse
 from a plain one, or a shallower one from the first units of each block (section 4.1).
 
-    python -m tools.import_checkpoint --checkpoint model.ckpt-100 --output sact.keras
-    python -m tools.import_checkpoint --checkpoint resnet101.ckpt --output start.keras \
+    sact-tf import-checkpoint --checkpoint model.ckpt-100 --output sact.keras
+    sact-tf import-checkpoint --checkpoint resnet101.ckpt --output start.keras \
         --to_adaptivity sact --tau 0.005
 """
 

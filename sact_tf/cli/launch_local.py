@@ -1,7 +1,7 @@
 r"""Starts all processes of a distributed training on this machine.
 
-    python -m tools.launch_local --workers 2 --ps 1 --evaluator -- \
-        python -m tools.train --experiment=sact_resnet_digit_scenes --mode=train \
+    sact-tf launch-local --workers 2 --ps 1 --evaluator -- \
+        sact-tf train --experiment=sact_resnet_digit_scenes --mode=train \
         --model_dir=runs/digits \
         --params_override=runtime.distribution_strategy=parameter_server
 

@@ -5,9 +5,9 @@ the first units of each block of a trained network, and is then trained like the
 The averages come from an evaluation that is there already (--results), or are measured
 on a data set.
 
-    python -m tools.matched_baseline --model sact.keras --source resnet101.keras \
+    sact-tf matched-baseline --model sact.keras --source resnet101.keras \
         --results evaluation/results.json --output baseline.keras
-    python -m tools.matched_baseline --model sact.keras --dataset cifar10 \
+    sact-tf matched-baseline --model sact.keras --dataset cifar10 \
         --data_dir tfds --output baseline.keras
 """
 
@@ -43,7 +43,7 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument(
         "--results",
         type=pathlib.Path,
-        help="results.json that tools.evaluate wrote for the network, instead of "
+        help="results.json that sact-tf evaluate wrote for the network, instead of "
         "measuring",
     )
     parser.add_argument(
@@ -134,7 +134,7 @@ def _read(model, flags):
         ]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{flags.results} is no results.json of tools.evaluate. ({error!r})"
+            f"{flags.results} is no results.json of sact-tf evaluate. ({error!r})"
         ) from error
     if len(entries) != 1:
         raise ValueError(

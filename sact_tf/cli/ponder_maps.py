@@ -4,7 +4,7 @@ For every image a picture (the image, the map of all blocks together, the map of
 block) and an .npz of the raw maps; for all of them an overview: images of the lowest,
 an average and the highest ponder cost.
 
-    python -m tools.ponder_maps --model sact.keras --output maps \
+    sact-tf ponder-maps --model sact.keras --output maps \
         photographs/ 'more/*.jpg'
 """
 

@@ -2,10 +2,10 @@ r"""Asks a server of TensorFlow Serving what is on images, and what finding out 
 
 With --output, what is interrupted goes on with the same command.
 
-python -m tools.serving_client --server localhost:8500 --name sact cat.jpg dogs/
-python -m tools.serving_client --server localhost:8501 --rest --name sact cat.jpg \
+sact-tf serving-client --server localhost:8500 --name sact cat.jpg dogs/
+sact-tf serving-client --server localhost:8501 --rest --name sact cat.jpg \
         --halting_bias 2
-python -m tools.serving_client --server localhost:8500 --name sact cat.jpg \
+sact-tf serving-client --server localhost:8500 --name sact cat.jpg \
         --explain --output drawn
 """
 

@@ -1,6 +1,6 @@
 r"""Latency and throughput of a served model, for several numbers of clients.
 
-    python -m tools.serving_load --server localhost:8500 --name sact \
+    sact-tf serving-load --server localhost:8500 --name sact \
         --clients 1 2 4 8 --requests 200 photographs/
 
 Every client is a thread with a connection of its own that sends one image after the
@@ -8,7 +8,7 @@ other. Percentiles are of what a client waits for an answer. Several servers are
 in turns, so that what else the machine does weighs on all of them alike, and compared
 with the first:
 
-    python -m tools.serving_load --server localhost:8500 --server localhost:9500 \
+    sact-tf serving-load --server localhost:8500 --server localhost:9500 \
         --rounds 5 --requests 200 photographs/
 """
 
