@@ -72,8 +72,16 @@ def commands_of(text):
         yield arguments if name == "sact-tf" else [name, *arguments]
 
 
+def files_of(text):
+    """Files that a document tells to write, by name: YAML after a paragraph with it."""
+    found = re.findall(
+        r"`(\w+\.yaml)`(?:(?!\n\n).)*\n\n```yaml\n(.*?)^```", text, re.M | re.S
+    )
+    return dict(found)
+
+
 COMMANDS = [
-    pytest.param(words, id=f"{path.name}-{number}-{words[0]}")
+    pytest.param(path, words, id=f"{path.name}-{number}-{words[0]}")
     for path in DOCUMENTS
     for number, words in enumerate(commands_of(path.read_text(encoding="utf-8")))
 ]
@@ -121,14 +129,18 @@ def parse_train(arguments):
         garden_flags.define_flags()
     # Placeholders of scripts around the command.
     arguments = [re.sub(r"\$\{?\w+\}?", "0.05", word) for word in arguments]
-    with flagsaver.flagsaver(), pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)
+    with flagsaver.flagsaver():
         flags.FLAGS(["train", *arguments])
         train._experiment()
 
 
-@pytest.mark.parametrize("words", COMMANDS)
-def test_command_lines_parse(words, capsys):
+@pytest.mark.parametrize(("path", "words"), COMMANDS)
+def test_command_lines_parse(path, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ROOT.glob("*_configs"):
+        (tmp_path / folder.name).symlink_to(folder)
+    for name, content in files_of(path.read_text(encoding="utf-8")).items():
+        (tmp_path / name).write_text(content, encoding="utf-8")
     try:
         parse(words)
     except SystemExit:
