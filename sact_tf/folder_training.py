@@ -132,6 +132,7 @@ def train(
     }
     tf_keras.utils.set_random_seed(recipe.seed)
     stages = _stages(images, network, recipe)
+    _batches(images, recipe, stages[0].model.family)()
     if start is None:
         stages[0].model.begin_as_identity()
     else:
@@ -151,6 +152,7 @@ def train(
     if result is None:
         result = evaluate(trained, images, recipe.image_size, recipe.batch_size)
         run.write(_RESULT, result)
+        result = run.read(_RESULT)
     classifier_runs.write(
         classifier_runs.ClassifierRun(trained, recipe.image_size, images.classes),
         run.folder,
@@ -221,6 +223,18 @@ def _check_images(images, run):
     run.write(_CHECKED, {"images": total})
 
 
+def _batches(images, recipe, family):
+    """What gives the training batches, from `first_step` on."""
+    return functools.partial(
+        images.training,
+        recipe.image_size,
+        recipe.batch_size,
+        family=family,
+        min_area=recipe.min_area,
+        seed=recipe.seed,
+    )
+
+
 def _fit(stage, images, recipe, directory, say):
     model = stage.model
     steps = images.steps_per_epoch(recipe.batch_size)
@@ -234,14 +248,7 @@ def _fit(stage, images, recipe, directory, say):
         tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         ["accuracy"],
     )
-    batches = functools.partial(
-        images.training,
-        recipe.image_size,
-        recipe.batch_size,
-        family=model.family,
-        min_area=recipe.min_area,
-        seed=recipe.seed,
-    )
+    batches = _batches(images, recipe, model.family)
     validation = images.validation(
         recipe.image_size, recipe.batch_size, family=model.family
     )

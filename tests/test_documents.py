@@ -37,6 +37,18 @@ EXAMPLES = [
 MAINS = {"benchmark": benchmark.main, "gpu-check": gpu_check.main}
 
 
+def whole_lines(block):
+    """Lines of a block; what is in quotes may be several."""
+    whole = ""
+    for line in block.splitlines():
+        whole += line
+        if whole.count("'") % 2 and "sact-tf" in whole:
+            whole += "\n"
+            continue
+        yield whole
+        whole = ""
+
+
 def commands_of(text):
     """Command lines of a document, as lists of words: in blocks, and in the text."""
     blocks = re.findall(r"^```(?:sh)?\n(.*?)^```", text, re.M | re.S)
@@ -44,7 +56,7 @@ def commands_of(text):
     lines = [
         line
         for block in blocks
-        for line in re.sub(r"\\\n\s*", " ", block).splitlines()
+        for line in whole_lines(re.sub(r"\\\n\s*", " ", block))
         if re.search(r"(?:^|[\s;])(?:sact-tf [a-z]|python -m tools\.)", line)
         # Text of a drawing or of an output, rather than a command.
         and not re.match(r"\s*(?:#|To )", line)

@@ -122,13 +122,15 @@ def run(flags: argparse.Namespace) -> dict:
     command_line.require_at_least(flags, epochs=1, batch_size=1, plain_epochs=0)
     print(_about(images))
     start, network, image_size = _structure(flags)
+    rate = flags.learning_rate
+    if rate is None:
+        rate = _RATES["trained" if flags.initialize_from else "fresh"]
     recipe = folder_training.Recipe(
         image_size=image_size,
         epochs=flags.epochs,
         plain_epochs=_plain_epochs(flags),
         batch_size=flags.batch_size,
-        learning_rate=flags.learning_rate
-        or _RATES["trained" if flags.initialize_from else "fresh"],
+        learning_rate=rate,
         min_area=_min_area(flags, network["family"]),
         seed=flags.seed,
     )

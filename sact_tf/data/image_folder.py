@@ -113,7 +113,7 @@ class ImageFolder:
         def prepare(number):
             epoch, place = number // count, number % count
             index = tf.random.experimental.index_shuffle(
-                place, tf.stack([seed, 0, epoch]), count - 1
+                place, tf.stack([seed, epoch]), count - 1
             )
             encoded = _contents(tf.gather(paths, index))
             drawn = tf.random.experimental.stateless_fold_in(
