@@ -18,6 +18,7 @@ from sact_tf.cli.demo.trainer import Trainer, compile_network
 from sact_tf.data import digit_scenes
 
 PICTURE, MAPS = "first_look.png", "ponder_cost_maps.png"
+_LOG = "first_look.log"
 _SHOWN = 6
 #: Scenes of the first look: a phase that no training has.
 _PHASE = 9
@@ -52,6 +53,9 @@ class Look:
         """Waits for the first picture."""
         if self._process:
             self._process.join()
+            if self._process.exitcode:
+                log = self._output / "training" / _LOG
+                self._say(f"\nThe first picture failed; see {log}\n")
 
 
 def _draw(recipe, network, path):
@@ -68,7 +72,7 @@ def _draw(recipe, network, path):
 def _look(recipe, output, weights):
     """What the second process does."""
     end_with_parent()
-    log = output / "training" / "first_look.log"
+    log = output / "training" / _LOG
     terminal = os.fdopen(os.dup(sys.stderr.fileno()), "w")
     with log.open("a") as file:
         for stream in (sys.stdout, sys.stderr):
