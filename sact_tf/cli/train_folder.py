@@ -191,6 +191,11 @@ def _structure(flags):
         names = ("family", "units", "base_channels", "root_channels")
         usual = {name: config[name] for name in names}
         image_size = found.image_size
+        if given.get("family", usual["family"]) != usual["family"]:
+            raise ValueError(
+                f"--family must be {usual['family']}, that of --initialize_from, or be "
+                f"left out. Received: {given['family']}"
+            )
     else:
         usual = {"family": given.get("family", "imagenet")}
         usual |= _FRESH[usual["family"]]

@@ -130,7 +130,7 @@ def test_old_names_of_flags_go_on(name, old, new):
     parser = COMMANDS[name].parser()
     assert parser._renamed[old.lstrip("-").replace("-", "_")] == new
     (action,) = [a for a in parser._actions if a.dest == new]
-    value = action.choices[0] if action.choices else "7"
+    value = action.choices[-1] if action.choices else "7"
     required = [a for a in parser._actions if a.required and a.dest != new]
     others = []
     for one in required:

@@ -204,7 +204,7 @@ def test_initialize_from_says_what_does_not_fit(run, photos, call, tmp_path):
     code, _, err = call(train_folder, photos, *flags, "--units", "9", "9", "9")
     assert code == 2 and "as many units in every block" in err
     code, _, err = call(train_folder, photos, *flags, "--family", "imagenet")
-    assert code == 2 and "same family only" in err
+    assert code == 2 and "--family must be cifar" in err
     assert not (tmp_path / "new").exists()
 
 
