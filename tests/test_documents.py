@@ -50,11 +50,14 @@ def whole_lines(block):
 
 
 def commands_of(text):
-    """Command lines of a document, as lists of words: in blocks, and in the text."""
+    """Command lines of a document: words, and whether they are all of the line.
+
+    Lines of blocks are whole; in the text there may be parts of one.
+    """
     blocks = re.findall(r"^```(?:sh)?\n(.*?)^```", text, re.M | re.S)
     prose = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
     lines = [
-        line
+        (line, True)
         for block in blocks
         for line in whole_lines(re.sub(r"\\\n\s*", " ", block))
         if re.search(r"(?:^|[\s;])(?:sact-tf [a-z]|python -m tools\.)", line)
@@ -63,11 +66,11 @@ def commands_of(text):
     ]
     # One that has a flag is meant to be typed; the others are names.
     lines += [
-        " ".join(code.split())
+        (" ".join(code.split()), False)
         for code in re.findall(r"`((?:sact-tf|python -m tools\.)[^`]* --[^`]*)`", prose)
-        if "..." not in code
+        if "..." not in code and "COMMAND" not in code
     ]
-    for line in lines:
+    for line, whole in lines:
         lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
         lexer.whitespace_split = True
         words = list(lexer)
@@ -81,7 +84,7 @@ def commands_of(text):
             lambda w: not set(w) <= set(";&|<>()"), words[start:]
         )
         arguments = list(rest)[1:]
-        yield arguments if name == "sact-tf" else [name, *arguments]
+        yield (arguments if name == "sact-tf" else [name, *arguments]), whole
 
 
 def files_of(text):
@@ -93,13 +96,15 @@ def files_of(text):
 
 
 COMMANDS = [
-    pytest.param(path, words, id=f"{path.name}-{number}-{words[0]}")
+    pytest.param(path, words, whole, id=f"{path.name}-{number}-{words[0]}")
     for path in DOCUMENTS
-    for number, words in enumerate(commands_of(path.read_text(encoding="utf-8")))
+    for number, (words, whole) in enumerate(
+        commands_of(path.read_text(encoding="utf-8"))
+    )
 ]
 
 
-def parse(words):
+def parse(words, whole=True):
     """Parses a command line; what is wrong ends with SystemExit or an error."""
     name, *arguments = words
     if name == "--help":
@@ -110,7 +115,11 @@ def parse(words):
     elif name in MAINS:
         parse_in_main(MAINS[name], arguments)
     else:
-        given = command_line.find(name.replace("-", "_")).parser().parse_args(arguments)
+        parser = command_line.find(name.replace("-", "_")).parser()
+        for action in [] if whole else parser._actions:
+            action.required = False
+            action.nargs = action.nargs if action.option_strings else "*"
+        given = parser.parse_args(arguments)
         if name == "launch-local":
             inner = given.command[given.command.index("sact-tf") + 1 :]
             parse(inner)
@@ -146,15 +155,15 @@ def parse_train(arguments):
         train._experiment()
 
 
-@pytest.mark.parametrize(("path", "words"), COMMANDS)
-def test_command_lines_parse(path, words, capsys, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("path", "words", "whole"), COMMANDS)
+def test_command_lines_parse(path, words, whole, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for folder in ROOT.glob("*_configs"):
         (tmp_path / folder.name).symlink_to(folder)
     for name, content in files_of(path.read_text(encoding="utf-8")).items():
         (tmp_path / name).write_text(content, encoding="utf-8")
     try:
-        parse(words)
+        parse(words, whole)
     except SystemExit:
         pytest.fail(f"sact-tf {shlex.join(words)}: {capsys.readouterr().err}")
 
@@ -186,9 +195,9 @@ for p in a b; do python -m tools.detect --model $p z; done
 ```
 """
     assert list(commands_of(text)) == [
-        ["ponder-maps", "--model", "x", "--output", "y"],
-        ["detect", "--model", "$p", "z"],
-        ["evaluate", "--model", "x"],
+        (["ponder-maps", "--model", "x", "--output", "y"], True),
+        (["detect", "--model", "$p", "z"], True),
+        (["evaluate", "--model", "x"], False),
     ]
 
 
