@@ -59,7 +59,7 @@ def commands_of(text):
     lines = [
         (line, True)
         for block in blocks
-        for line in whole_lines(re.sub(r"\\\n\s*", " ", block))
+        for line in whole_lines(re.sub(r"\\\n", "", block))
         if re.search(r"(?:^|[\s;])(?:sact-tf [a-z]|python -m tools\.)", line)
         # Text of a drawing or of an output, rather than a command.
         and not re.match(r"\s*(?:#|To )", line)
