@@ -12,6 +12,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 from official.common import flags as garden_flags
+from PIL import Image
 
 import sact_tf
 import sact_tf_command
@@ -224,3 +225,29 @@ def test_names_and_arguments_are_there(code):
         if called is sact_tf.ResNet:
             with contextlib.suppress(NameError):  # Names that the text explains.
                 eval(ast.unparse(call), names)
+
+
+#: Numbers that take minutes, and small ones in their place.
+_SMALL = {
+    "epochs": "1",
+    "steps_per_epoch": "1",
+    "batch_size": "2",
+    "image_size": "32",
+    "base_channels": "2",
+    "units": "(1, 1, 1, 1)",
+}
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/train_classifier.md"])
+def test_the_first_examples_run(name, tmp_path, monkeypatch):
+    for part, number in itertools.product(("train", "val"), range(4)):
+        folder = tmp_path / "photos" / part / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 40), (60 * number,) * 3).save(folder / f"{number}.png")
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / name).read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
+    for argument, value in _SMALL.items():
+        code = re.sub(rf"\b{argument}=(\d+|\([\d, ]+\))", f"{argument}={value}", code)
+    exec(compile(code, name, "exec"), {})
+    assert [path.suffix for path in tmp_path.glob("*.keras")] == [".keras"]
