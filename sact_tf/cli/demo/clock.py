@@ -9,9 +9,20 @@ from sact_tf.cli import benchmark
 
 #: Root and blocks of the paper's detector, whose images have about this size.
 _BLOCKS = 3
-_POINT = "tau 0.005"
-_LARGE = {"size": (600, 848), "base_channels": 64, "turns": 3}
-_SMALL = {"size": (64, 64), "base_channels": 4, "turns": 1}
+_LARGE = {
+    "size": (600, 848),
+    "units": benchmark.UNITS,
+    "means": benchmark.DETECTION_POINTS["tau 0.005"],
+    "base_channels": 64,
+    "turns": 3,
+}
+_SMALL = {
+    "size": (64, 64),
+    "units": (1, 2, 2, 1),
+    "means": (1.0, 1.5, 1.5),
+    "base_channels": 4,
+    "turns": 1,
+}
 
 
 def measure(quick: bool) -> dict:
@@ -38,14 +49,13 @@ def measure(quick: bool) -> dict:
         ("sparse", "sact", "auto"),
     ):
         network = sact_tf.ResNet(
-            units=benchmark.UNITS,
+            units=options["units"],
             adaptivity=adaptivity,
             execution=execution,
             base_channels=options["base_channels"],
         )
         if adaptivity == "sact":
-            means = benchmark.DETECTION_POINTS[_POINT]
-            benchmark.force_halting(network, maps, means, "blob")
+            benchmark.force_halting(network, maps, options["means"], "blob")
         candidates[name] = functools.partial(_run, _traced(network), images)
         flops[name] = candidates[name]()
     seconds = benchmark.fastest(candidates, options["turns"], "by the clock")
