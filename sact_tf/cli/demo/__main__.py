@@ -110,7 +110,7 @@ def run_recipe(recipe: Recipe, output: pathlib.Path) -> dict:
     }
     (output / _TABLE).write_text(_table(result) + "\n", encoding="utf-8")
     kept.write(_RESULTS, result)
-    return result
+    return kept.read(_RESULTS)
 
 
 def show(result: dict, flags: argparse.Namespace) -> str:
