@@ -11,7 +11,16 @@ from sact_tf.visualization.curves import (
     training_curves,
 )
 from sact_tf.visualization.detections import detections
-from sact_tf.visualization.figures import displayable, new_figure, save, to_array
+from sact_tf.visualization.figures import (
+    displayable,
+    new_figure,
+    opaque,
+    save,
+    scale_of,
+    show_image,
+    show_map,
+    to_array,
+)
 from sact_tf.visualization.maps import (
     ponder_cost_maps,
     ponder_cost_overview,
@@ -27,11 +36,15 @@ __all__ = [
     "displayable",
     "grid_search_surface",
     "new_figure",
+    "opaque",
     "ponder_cost_maps",
     "ponder_cost_overview",
     "ponder_cost_ranges",
     "saliency_maps",
     "save",
+    "scale_of",
+    "show_image",
+    "show_map",
     "speed_up_against_flops",
     "to_array",
     "training_curves",
