@@ -265,12 +265,16 @@ function draw() {
   Object.assign(canvas, { width, height });
   const context = canvas.getContext("2d");
   context.imageSmoothingEnabled = scale < 2;
+  const opacity = Number($("opacity").value);
+  // Grey below the map: all colour is the map's, and the legend's.
+  context.filter = `grayscale(${Math.min(1, 2 * opacity)})`;
   context.drawImage(image, 0, 0, width, height);
+  context.filter = "none";
   const map = chosenMap();
   const [ymin, xmin, ymax, xmax] = answer.region;
   const place = [xmin * width, ymin * height, (xmax - xmin) * width, (ymax - ymin) * height];
   context.imageSmoothingEnabled = false;
-  context.globalAlpha = Number($("opacity").value);
+  context.globalAlpha = opacity;
   context.drawImage(coloured(map), ...place);
   context.globalAlpha = 1;
   for (const box of answer.boxes || []) drawBox(context, box, width, height);
