@@ -21,6 +21,7 @@ from sact_tf.geometry import maps
 
 IMAGES = pathlib.Path(__file__).parents[1] / "images"
 EPSILON = 0.01
+SUBSCRIPTS = "₀₁₂₃₄"
 BLUE, GREEN, GREY, RED = "#31688e", "#35b779", "#c9ccd1", "#c23b22"
 
 
@@ -74,6 +75,7 @@ def block():
                 start,
                 end,
                 arrowstyle="-|>",
+                color="black",
                 mutation_scale=11,
                 shrinkA=0,
                 shrinkB=0,
@@ -92,9 +94,9 @@ def block():
             arrow((x + 4.5, 11), (x + 4.5, 5.6))
         else:
             arrow((x + 4.5, 20), (x + 4.5, 5.6))
-        label = f"$p_{unit + 1} x_{unit + 1}$"
+        label = f"p{SUBSCRIPTS[unit + 1]} x{SUBSCRIPTS[unit + 1]}"
         axis.text(x + 5.2, 8, label, fontsize=11, va="center")
-    axis.text(1, 25.6, "$x_0$", fontsize=11, va="center")
+    axis.text(1, 25.6, "x₀", fontsize=11, va="center")
     box(6, 1.2, 51, 4.4, "sum: what the block gives", GREY, color="black")
     arrow((57, 3.4), (62.5, 3.4))
     return figure
@@ -137,7 +139,7 @@ def scores():
                 )
             left += share
         text = (
-            f"$N$ = {units}   $R$ = {shares[units - 1]:.2f}   "
+            f"N = {units}   R = {shares[units - 1]:.2f}   "
             f"cost {float(cost.ponder_cost[row]):.2f}"
         )
         axis.text(1.03, -row, text, va="center", fontsize=10)

@@ -53,7 +53,6 @@ def take(url, path, width, height, density):
             "const slider = document.getElementById('bias');"
             f"slider.value = {BIAS}; slider.dispatchEvent(new Event('input'))"
         )
-        time.sleep(0.5)
         wait(driver)
         driver.execute_script("window.dispatchEvent(new Event('resize'))")
         driver.save_screenshot(str(path))

@@ -5,6 +5,7 @@ import importlib.resources
 import ipaddress
 import json
 import socket
+import socketserver
 import sys
 import traceback
 import urllib.parse
@@ -51,6 +52,11 @@ class Server(http.server.ThreadingHTTPServer):
                 f"{getattr(error, 'strerror', None) or error}. Another --port may be "
                 "free; 0 takes any that is"
             ) from error
+
+    def server_bind(self):
+        """Without asking for this machine's name, which can take seconds."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[:2]
 
     @property
     def url(self) -> str:

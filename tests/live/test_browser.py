@@ -77,8 +77,6 @@ class View:
             "[0]; slider.dispatchEvent(new Event('input', {bubbles: true}))",
             bias,
         )
-        # It is asked when the slider rests.
-        time.sleep(0.2)
         self.wait_until_idle()
 
     @property
@@ -132,7 +130,6 @@ def test_upload_and_slider(view, tmp_path):
     assert view.value("#flops .this") < flops
     assert view.pixels() != before
     view.find("#reset").click()
-    time.sleep(0.2)
     view.wait_until_idle()
     assert view.value("#flops .this") == flops and view.pixels() == before
 

@@ -1,7 +1,7 @@
 "use strict";
 
 // What is shown: an image that the server keeps, and the last answer for it.
-const shown = { key: null, image: null, answer: null, highest: {} };
+const shown = { key: null, image: null, answer: null, highest: {}, previous: null };
 let about = null;
 
 const SETTLE = 120; // ms without a move of the slider, before it is asked
@@ -42,7 +42,8 @@ async function open(blob, name) {
     const image = new Image();
     image.src = `photographs/${key}`;
     await image.decode();
-    Object.assign(shown, { key, image, answer: null, highest: {} });
+    const previous = shown.answer ? { ...shown } : shown.previous;
+    Object.assign(shown, { key, image, answer: null, highest: {}, previous });
     stopCamera();
     ask();
   } catch (error) {
@@ -118,11 +119,13 @@ async function ask() {
       showAnswer(answer);
     } catch (error) {
       say(error.message);
+      // An image that is refused leaves the last one in its place.
+      if (!shown.answer && shown.previous) Object.assign(shown, shown.previous);
     }
   }
   asking = false;
-  document.body.dataset.state = "answered";
   if (shown.answer) resting = setTimeout(askTimes, REST);
+  else document.body.dataset.state = "idle";
 }
 
 async function askTimes() {
@@ -136,7 +139,7 @@ async function askTimes() {
   }
   asking = false;
   if (again) ask();
-  else document.body.dataset.state = "idle";
+  else if (!settling) document.body.dataset.state = "idle";
 }
 
 function question(photograph) {
@@ -147,8 +150,13 @@ function question(photograph) {
 
 function biasMoved() {
   $("bias-value").textContent = Number($("bias").value).toFixed(1);
+  if (!shown.key) return;
+  document.body.dataset.state = "busy";
   clearTimeout(settling);
-  if (shown.key) settling = setTimeout(ask, SETTLE);
+  settling = setTimeout(() => {
+    settling = null;
+    ask();
+  }, SETTLE);
 }
 
 // --- Answers ------------------------------------------------------------------------
