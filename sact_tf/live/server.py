@@ -23,7 +23,8 @@ _FILES = {
 #: Nothing from elsewhere: pictures may also be what the page has made itself.
 _POLICY = "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'"
 _MAX_JSON = 10_000
-_IN_REQUESTS = "Image 0 of the request, counted from zero,"
+#: What servables call the only image of a request.
+_IN_REQUESTS = ("Image 0 of the request, counted from zero,", "All images")
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -115,7 +116,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         except _Refused as error:
             status, (content, mime_type) = error.status, _json({"error": str(error)})
         except (ValueError, OSError, RuntimeError, tf.errors.OpError) as error:
-            sentence = errors.cause(error).replace(_IN_REQUESTS, "The image")
+            sentence = errors.cause(error)
+            for words in _IN_REQUESTS:
+                sentence = sentence.replace(words, "The image")
             status, (content, mime_type) = 400, _json({"error": sentence})
         except Exception:
             traceback.print_exc()
