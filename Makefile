@@ -20,13 +20,14 @@ help:
 setup: $(VENV)/installed
 
 # Only written when everything is installed, so that a broken install is tried again.
-$(VENV)/installed: requirements.txt
+$(VENV)/installed: requirements.txt pyproject.toml
 	@command -v "$(PYTHON)" >/dev/null || \
 	  { echo "error: no Python 3.11, 3.12 or 3.13 found; say make PYTHON=/path/to/it"; \
 	    exit 2; }
 	@echo "Taking $(PYTHON), $$($(PYTHON) --version)"
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --disable-pip-version-check --progress-bar on -r requirements.txt
+	$(RUN) -m pip install --disable-pip-version-check --no-deps --editable .
 	touch $@
 
 demo: setup

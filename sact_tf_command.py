@@ -14,14 +14,21 @@ import sys
 
 #: Commands by what they are for; those that are not named here are listed last.
 GROUPS = {
-    "Train": ("train", "matched-baseline", "compare-runs", "launch-local"),
+    "Train": (
+        "train-folder",
+        "train",
+        "matched-baseline",
+        "compare-runs",
+        "launch-local",
+    ),
     "Evaluate": ("evaluate", "evaluate-detection", "evaluate-saliency", "compare"),
     "Use": ("live", "detect", "ponder-maps", "fixed-camera"),
     "Serve": ("export-saved-model", "serving-client", "serving-load"),
     "Weights and data": ("import-checkpoint", "export-checkpoint", "coco-to-tfrecord"),
     "Demos": ("demo", "demo-detection"),
+    "The command line itself": ("completion",),
 }
-_NO_COMMANDS = ("command_line", "networks")
+_NO_COMMANDS = ("command_line", "flags", "networks")
 
 
 def main() -> None:

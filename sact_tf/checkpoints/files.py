@@ -79,8 +79,8 @@ def load(
     if not os.path.exists(path):
         hint = ""
         if os.path.exists(f"{path}.index"):
-            hint = " (There is a checkpoint: tools.import_checkpoint makes a model of "
-            hint += "an authors' one.)"
+            hint = " (There is a checkpoint: of an authors' one, sact-tf "
+            hint += "import-checkpoint makes a model.)"
         raise FileNotFoundError(f"There is no saved network {path}.{hint}")
     try:
         # A folder may have a name that TensorFlow takes for a pattern.

@@ -7,8 +7,8 @@ fastest of all turns. "passes" is how often the map's features are read or writt
 "floor" what so many passes take at the rate at which this machine copies features.
 """
 
+import argparse
 import functools
-import json
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -17,6 +17,7 @@ import tensorflow as tf
 import tf_keras
 
 from sact_tf.cli import benchmark, command_line
+from sact_tf.cli.flags import Parser
 from sact_tf.evaluation import report
 from sact_tf.geometry import Dense
 from sact_tf.geometry.maps import linear_score
@@ -29,9 +30,8 @@ _NORM = {"momentum": 0.997, "epsilon": 1e-5}
 PASSES = {"mask": 2, "weight": 2, "sum": 3, "score": 1}
 
 
-def main() -> None:
-    """Parses the flags, measures, and prints a table."""
-    parser = command_line.parser("benchmark_dense", __doc__)
+def add_flags(parser: Parser) -> None:
+    """Adds the command's flags."""
     parser.add_argument(
         "--image_size",
         choices=benchmark.SIZES,
@@ -40,14 +40,17 @@ def main() -> None:
     )
     parser.add_argument("--batch_size", type=int, default=1, help="images at once")
     parser.add_argument("--turns", type=int, default=20, help="turns of each (20)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    flags = parser.parse_args()
+
+
+def run(flags: argparse.Namespace) -> list[dict]:
+    """Measures."""
     command_line.require_at_least(flags, batch_size=1, turns=1)
     tf_keras.utils.set_random_seed(0)
-    rows = [row for block in (1, 2, 3, 4) for row in _of_block(flags, block)]
-    if flags.json:
-        print(json.dumps(rows, indent=1))
-        return
+    return [row for block in (1, 2, 3, 4) for row in _of_block(flags, block)]
+
+
+def show(result: list[dict], flags: argparse.Namespace) -> str:
+    """The result for people."""
     head = ["block", "what", "ms", "of the plain unit", "passes", "floor, ms"]
     lines = [
         [
@@ -58,9 +61,9 @@ def main() -> None:
             str(row["passes"] or ""),
             f"{row['floor']:.2f}" if row["passes"] else "",
         ]
-        for row in rows
+        for row in result
     ]
-    print(report.pipe_table([head, *lines]))
+    return report.pipe_table([head, *lines])
 
 
 def _of_block(flags, block):
@@ -118,5 +121,9 @@ def _run(function, *inputs):
     return tf.reshape(tf.nest.flatten(function(*inputs))[0], [-1])[0].numpy()
 
 
+COMMAND = command_line.Command(
+    "benchmark_dense", __doc__, add_flags, run, show, "print JSON"
+)
+
 if __name__ == "__main__":
-    command_line.run(main)
+    COMMAND.main()

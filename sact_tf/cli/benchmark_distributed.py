@@ -7,8 +7,8 @@ that starting and tracing are not in them. The bytes are those of the loopback
 interface: keep everything else off it (Linux only).
 """
 
+import argparse
 import dataclasses
-import json
 import os
 import pathlib
 import re
@@ -20,6 +20,7 @@ import time
 import sact_tf
 from sact_tf import folders
 from sact_tf.cli import command_line
+from sact_tf.cli.flags import Parser
 from sact_tf.evaluation import report
 
 #: Strategy, parameter servers and workers of each line.
@@ -47,14 +48,15 @@ class Line:
     bytes_per_step: float
 
 
-def main() -> None:
-    """Parses the flags, trains, and prints the table."""
-    parser = command_line.parser("benchmark_distributed", __doc__)
+def add_flags(parser: Parser) -> None:
+    """Adds the command's flags."""
     parser.add_argument(
         "--steps", type=int, default=100, help="of each run (default: 100)"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    flags = parser.parse_args()
+
+
+def run(flags: argparse.Namespace) -> dict:
+    """Trains."""
     if flags.steps < 2 * _EVERY:
         raise ValueError(
             f"--steps must be at least {2 * _EVERY}. Received: {flags.steps}"
@@ -68,10 +70,14 @@ def main() -> None:
         ]
     model = sact_tf.ResNet("imagenet", adaptivity="sact", num_classes=10, **_NETWORK)
     parameters = 4 * sum(v.shape.num_elements() for v in model.trainable_variables)
-    if flags.json:
-        content = [dataclasses.asdict(line) for line in lines]
-        print(json.dumps({"runs": content, "parameter_bytes": parameters}, indent=1))
-        return
+    content = [dataclasses.asdict(line) for line in lines]
+    return {"runs": content, "parameter_bytes": parameters}
+
+
+def show(result: dict, flags: argparse.Namespace) -> str:
+    """The result for people."""
+    lines = [Line(**run) for run in result["runs"]]
+    parameters = result["parameter_bytes"]
     head = ["strategy", "workers", "steps/s", "images/s", "MB per step", "of P"]
     rows = [
         [
@@ -84,8 +90,8 @@ def main() -> None:
         ]
         for line in lines
     ]
-    print(report.pipe_table([head, *rows]))
-    print(f"\nP, the parameters: {parameters / 1e6:.2f} MB.")
+    table = report.pipe_table([head, *rows])
+    return f"{table}\n\nP, the parameters: {parameters / 1e6:.2f} MB."
 
 
 def _measure(folder, steps, strategy, servers, workers) -> Line:
@@ -168,5 +174,9 @@ def _bytes_on_loopback():
     raise ValueError(f"{_COUNTERS} has no interface lo.")
 
 
+COMMAND = command_line.Command(
+    "benchmark_distributed", __doc__, add_flags, run, show, "print JSON"
+)
+
 if __name__ == "__main__":
-    command_line.run(main)
+    COMMAND.main()

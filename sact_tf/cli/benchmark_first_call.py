@@ -10,12 +10,12 @@ run only, and on a machine that does nothing else. Weights are random: how many
 positions halt is not what is measured here.
 """
 
+import argparse
 import contextlib
 import io
 import json
 import os
 import pathlib
-import re
 import subprocess
 import sys
 import tempfile
@@ -26,6 +26,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from tqdm import tqdm
 
 from sact_tf.cli import command_line
+from sact_tf.cli.flags import Parser, add_units
 from sact_tf.evaluation import report
 
 KINDS = {
@@ -36,44 +37,45 @@ _ADAPTIVITY = {"plain": "none", "dense": "sact", "auto": "sact"}
 _ONE = "SACT_TF_FIRST_CALL"
 
 
-def main() -> None:
-    """Parses the flags and measures the kinds one after the other."""
-    parser = command_line.parser("benchmark_first_call", __doc__)
+def add_flags(parser: Parser) -> None:
+    """Adds the command's flags."""
     parser.add_argument("what", choices=list(KINDS), help="what to measure")
     parser.add_argument(
         "--kinds", nargs="+", help="only these (all), as shown above for each"
     )
-    parser.add_argument(
-        "--units", default="3,4,23,3", help="of each block, with commas (ResNet-101)"
-    )
+    add_units(parser, "default: ResNet-101's", default=[3, 4, 23, 3])
     parser.add_argument("--base_channels", type=int, help="width (64)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    flags = parser.parse_args()
+
+
+def run(flags: argparse.Namespace) -> dict:
+    """Measures the kinds one after the other."""
     kinds = flags.kinds or KINDS[flags.what]
     if unknown := set(kinds) - set(KINDS[flags.what]):
         raise ValueError(
             f"--kinds of {flags.what} are {', '.join(KINDS[flags.what])}. Received: "
             f"{', '.join(sorted(unknown))}"
         )
-    if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*){3}", flags.units):
+    units = flags.units
+    if isinstance(units, int) or len(units) != 4 or min(units) < 1:
         raise ValueError(
-            f"--units must be four numbers, as 3,4,23,3. Received: {flags.units}"
+            f"--units must be four numbers, as 3,4,23,3. Received: {units}"
         )
     # In a process of its own.
     if os.environ.get(_ONE):
-        print(json.dumps(_measure(flags, kinds[0])))
-        return
+        return _measure(flags, kinds[0])
     results = {}
     for kind in tqdm(kinds, desc=flags.what, unit="kind", dynamic_ncols=True):
         results[kind] = _in_a_process(flags, kind)
-    if flags.json:
-        print(json.dumps(results))
-        return
-    names = list(dict.fromkeys(name for laps in results.values() for name in laps))
+    return results
+
+
+def show(result: dict, flags: argparse.Namespace) -> str:
+    """The result for people."""
+    names = list(dict.fromkeys(name for laps in result.values() for name in laps))
     rows = [
-        [name, *(_number(results[kind].get(name)) for kind in kinds)] for name in names
+        [name, *(_number(laps.get(name)) for laps in result.values())] for name in names
     ]
-    print(report.pipe_table([["", *kinds], *rows]))
+    return report.pipe_table([["", *result], *rows])
 
 
 def _number(value):
@@ -83,15 +85,15 @@ def _number(value):
 def _in_a_process(flags, kind):
     command = [sys.executable, "-m", "sact_tf.cli.benchmark_first_call", flags.what]
     command += ["--kinds", kind]
-    for name in ("units", "base_channels"):
-        if (value := getattr(flags, name)) is not None:
-            command += [f"--{name}", str(value)]
+    command += ["--json", "--units", *map(str, flags.units)]
+    if flags.base_channels is not None:
+        command += ["--base_channels", str(flags.base_channels)]
     done = subprocess.run(
         command, env={**os.environ, _ONE: "1"}, capture_output=True, text=True
     )
     if done.returncode:
         raise ValueError(f"{kind} failed: {done.stderr.strip().splitlines()[-1]}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    return json.loads(done.stdout)
 
 
 def _measure(flags, kind) -> dict[str, float]:
@@ -190,5 +192,9 @@ def _size(laps, saved_model):
     laps.seconds["saved_model.pb, MB"] = size / 1e6
 
 
+COMMAND = command_line.Command(
+    "benchmark_first_call", __doc__, add_flags, run, show, "print JSON"
+)
+
 if __name__ == "__main__":
-    command_line.run(main)
+    COMMAND.main()

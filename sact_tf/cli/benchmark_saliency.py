@@ -5,7 +5,7 @@ and then how many images per second the threads score together by the clock; rea
 files and running the network come on top.
 """
 
-import json
+import argparse
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,47 +13,60 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from sact_tf.cli import command_line, evaluate_saliency
+from sact_tf.cli.flags import Parser
 from sact_tf.evaluation import saliency
 
 ROUNDS = 5
 
 
-def main() -> None:
-    """Parses the flags, measures and prints."""
-    parser = command_line.parser("benchmark_saliency", __doc__)
+def add_flags(parser: Parser) -> None:
+    """Adds the command's flags."""
     parser.add_argument(
-        "--size", default="1920x1080", help="of images (default: %(default)s)"
+        "--box",
+        default="1920x1080",
+        metavar="WxH",
+        help="of images (default: %(default)s)",
     )
     parser.add_argument(
-        "--map-size",
+        "--map_box",
         default="320x180",
+        metavar="WxH",
         help="of ponder cost maps (default: %(default)s)",
     )
     parser.add_argument(
         "--fixations", type=int, default=350, help="of an image (default: %(default)s)"
     )
     parser.add_argument(
-        "--workers",
+        "--threads",
         type=int,
         default=len(os.sched_getaffinity(0)),
-        help="threads (default: one for each processor)",
+        help="default: one for each processor",
     )
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    flags = parser.parse_args()
-    size, map_size = map(evaluate_saliency.parse_size, (flags.size, flags.map_size))
-    if not 1 <= flags.fixations < size[0] * size[1] or flags.workers < 1:
+    parser.renamed(size="box", map_size="map_box", workers="threads")
+
+
+def run(flags: argparse.Namespace) -> dict:
+    """Measures."""
+    size, map_size = map(evaluate_saliency.parse_size, (flags.box, flags.map_box))
+    if not 1 <= flags.fixations < size[0] * size[1] or flags.threads < 1:
         raise ValueError(
-            "--fixations and --workers must be at least 1, and the image larger than "
-            f"its fixations are many. Received: {flags.fixations} and {flags.workers}"
+            "--fixations and --threads must be at least 1, and the image larger than "
+            f"its fixations are many. Received: {flags.fixations} and {flags.threads}"
         )
-    result = measure(size, map_size, flags.fixations, flags.workers)
-    if flags.json:
-        print(json.dumps(result, indent=1))
-        return
-    for part, milliseconds in result["milliseconds"].items():
-        print(f"{part:<42}{milliseconds:8.1f} ms")
-    for part, speed in result["images_per_second"].items():
-        print(f"{part + f', {flags.workers} threads':<42}{speed:8.2f} images/s")
+    return measure(size, map_size, flags.fixations, flags.threads)
+
+
+def show(result: dict, flags: argparse.Namespace) -> str:
+    """The result for people."""
+    lines = [
+        f"{part:<42}{milliseconds:8.1f} ms"
+        for part, milliseconds in result["milliseconds"].items()
+    ]
+    lines += [
+        f"{part + f', {flags.threads} threads':<42}{speed:8.2f} images/s"
+        for part, speed in result["images_per_second"].items()
+    ]
+    return "\n".join(lines)
 
 
 def measure(size, map_size, num_fixations: int, workers: int) -> dict:
@@ -118,5 +131,7 @@ def _seconds(function, clock):
     return clock() - began
 
 
+COMMAND = command_line.Command("benchmark_saliency", __doc__, add_flags, run, show)
+
 if __name__ == "__main__":
-    command_line.run(main)
+    COMMAND.main()

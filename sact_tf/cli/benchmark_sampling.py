@@ -8,8 +8,8 @@ Everything that is compared runs in turns, in one process, on the same inputs; w
 printed is the fastest of all turns.
 """
 
+import argparse
 import functools
-import json
 import os
 import sys
 import time
@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 import sact_tf
 from sact_tf.cli import command_line
+from sact_tf.cli.flags import Parser, add_units
 from sact_tf.evaluation import report
 from sact_tf.layers import adaptive_sampling
 from sact_tf.layers.post_activation_units import PostActivationUnit
@@ -34,15 +35,10 @@ SIZES = (16, 8, 4)
 _NORM = {"momentum": 0.9, "epsilon": 1e-5}
 
 
-def main() -> None:
-    """Parses the flags and runs one benchmark."""
-    parser = command_line.parser("benchmark_sampling", __doc__)
+def add_flags(parser: Parser) -> None:
+    """Adds the command's flags."""
     parser.add_argument("what", choices=list(_MEASURES), help="what to measure")
-    parser.add_argument(
-        "--units",
-        default="50",
-        help="depth of the networks, or units of each block with commas (50)",
-    )
+    add_units(parser, "default: 50", default=50)
     parser.add_argument(
         "--samplers",
         nargs="+",
@@ -56,17 +52,20 @@ def main() -> None:
     parser.add_argument(
         "--density", type=float, default=0.5, help="sampled share of SSIN's masks"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    flags = parser.parse_args()
+
+
+def run(flags: argparse.Namespace) -> list[dict]:
+    """Runs one benchmark."""
     command_line.require_at_least(flags, batch_size=1, turns=1)
     if not 0 < flags.density < 1:
         raise ValueError(f"--density must be in (0, 1). Received: {flags.density}")
     tf.get_logger().setLevel("ERROR")
     tf_keras.utils.set_random_seed(0)
-    rows = _MEASURES[flags.what](flags, _size(flags.image_size))
-    if flags.json:
-        print(json.dumps(rows, indent=1))
-        return
+    return _MEASURES[flags.what](flags, _size(flags.image_size))
+
+
+def show(result: list[dict], flags: argparse.Namespace) -> str:
+    """The result for people."""
     head = ["where", "what", "ms", "time left", "FLOPs left"]
     table = [
         [
@@ -76,9 +75,9 @@ def main() -> None:
             f"{row['time_left']:.3f}",
             "" if row["flops_left"] is None else f"{row['flops_left']:.3f}",
         ]
-        for row in rows
+        for row in result
     ]
-    print(report.pipe_table([head, *table]))
+    return report.pipe_table([head, *table])
 
 
 def _size(text):
@@ -92,8 +91,6 @@ def _size(text):
 
 def networks(flags, size) -> list[dict]:
     """Whole networks, plain and sampled."""
-    units = [int(count) for count in flags.units.split(",")]
-    units = units[0] if len(units) == 1 else units
     images = tf.random.uniform([flags.batch_size, *size, 3], -1, 1)
     functions, costs = {}, {}
     for name in ("plain", *flags.samplers):
@@ -101,7 +98,7 @@ def networks(flags, size) -> list[dict]:
         given = sampling and name != "depthwise" and size == (224, 224)
         model = sact_tf.ResNet(
             "resnet_d",
-            units,
+            flags.units,
             "none",
             num_classes=1000,
             sampling=sampling,
@@ -234,5 +231,9 @@ def _fastest(
     return {name: min(values) for name, values in times.items()}
 
 
+COMMAND = command_line.Command(
+    "benchmark_sampling", __doc__, add_flags, run, show, "print JSON"
+)
+
 if __name__ == "__main__":
-    command_line.run(main)
+    COMMAND.main()

@@ -4,12 +4,12 @@ Checks the annotations and every image first, and says what is wrong; then the M
 Garden's own script writes the records. Images that are stored rotated, or are neither
 JPEG nor PNG, become upright PNGs. For `task.train_data.input_path`:
 
-    python -m tools.coco_to_tfrecord --annotations instances_train2017.json \
+    sact-tf coco-to-tfrecord --annotations instances_train2017.json \
         --images train2017 --output records/train --shards 64
 """
 
+import argparse
 import hashlib
-import json
 import pathlib
 import shutil
 import tempfile
@@ -20,12 +20,12 @@ from tqdm import tqdm
 
 from sact_tf.checkpoints.files import refuse_existing
 from sact_tf.cli import command_line
+from sact_tf.cli.flags import Parser
 from sact_tf.data import coco, image_files
 
 
-def main() -> None:
-    """Parses the flags, checks, writes."""
-    parser = command_line.parser("coco_to_tfrecord", __doc__)
+def add_flags(parser: Parser) -> None:
+    """Adds the command's flags."""
     parser.add_argument(
         "--annotations", required=True, help="COCO JSON, such as instances_val2017.json"
     )
@@ -37,23 +37,25 @@ def main() -> None:
         help="beginning of the files' names: OUTPUT-00000-of-00064.tfrecord, ...",
     )
     parser.add_argument("--shards", type=int, default=1, help="number of files")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    flags = parser.parse_args()
-    if flags.shards < 1:
-        raise ValueError(f"--shards must be at least 1. Received: {flags.shards}")
+
+
+def run(flags: argparse.Namespace) -> dict:
+    """Checks and writes."""
+    command_line.require_at_least(flags, shards=1)
     annotations = coco.load(flags.annotations, flags.images)
     coco.check_images(annotations, _bar(annotations, "checking"))
-    result = {
+    return {
         "files": _write(annotations, flags.output, flags.shards),
         "images": len(annotations.images),
         "boxes": sum(map(len, annotations.boxes.values())),
         "boxes_dropped": annotations.num_dropped,
         "num_classes": annotations.num_classes,
     }
-    if flags.json:
-        print(json.dumps(result, indent=1))
-        return
-    print(
+
+
+def show(result: dict, flags: argparse.Namespace) -> str:
+    """The result for people."""
+    return (
         f"{result['images']} images with {result['boxes']} boxes in {flags.shards} "
         f"files {flags.output}-*; {result['boxes_dropped']} boxes beyond their images "
         f"left out. The detector needs num_classes={result['num_classes']}."
@@ -111,5 +113,7 @@ def _example(annotations, image, *rest):
     return example, skipped
 
 
+COMMAND = command_line.Command("coco_to_tfrecord", __doc__, add_flags, run, show)
+
 if __name__ == "__main__":
-    command_line.run(main)
+    COMMAND.main()

@@ -2,6 +2,8 @@
 
 import argparse
 import contextlib
+import dataclasses
+import importlib
 import importlib.util
 import json
 import os
@@ -12,60 +14,169 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from sact_tf import errors
+from sact_tf.cli import flags as flags_library
 
 #: Whether the tool that runs goes on where it is interrupted: not empty then.
 _kept: list[bool] = []
+#: Whether it was called as `sact-tf`: not empty then.
+_by_one_word: list[bool] = []
 
 
-def parser(name: str, description: str) -> argparse.ArgumentParser:
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A command: what it takes, what it does, and what it says.
+
+    ```python
+    COMMAND = command_line.Command("count", __doc__, add_flags, run, show)
+
+    if __name__ == "__main__":
+        COMMAND.main()
+    ```
+
+    The frame adds --json, and prints the result, as JSON or as `show` has it. With
+    --json, standard output is for machines: whatever else is printed, progress too,
+    goes to standard error.
+
+    Attributes:
+      name: of the command, with underscores.
+      description: its first line is what `sact-tf --help` says of it.
+      add_flags: adds its flags to a parser.
+      run: does it; takes the flags, and returns what there is to know, for JSON.
+      show: text for people out of what `run` has returned, and the flags.
+      json_help: of --json.
+    """
+
+    name: str
+    description: str
+    add_flags: Callable[[flags_library.Parser], None]
+    run: Callable[[argparse.Namespace], Any]
+    show: Callable[[Any, argparse.Namespace], str]
+    json_help: str = "print the result as JSON"
+
+    def parser(self) -> flags_library.Parser:
+        """The parser of its flags."""
+        flags_of = parser(self.name, self.description)
+        self.add_flags(flags_of)
+        flags_of.add_argument("--json", action="store_true", help=self.json_help)
+        return flags_of
+
+    def __call__(self) -> None:
+        """Does what the arguments of the program say; errors are raised.
+
+        Of what is there `Partly`, the rest is the error.
+        """
+        flags = self.parser().parse_args()
+        with contextlib.redirect_stdout(sys.stderr if flags.json else sys.stdout):
+            result = self.run(flags)
+        failed = None
+        if isinstance(result, Partly):
+            result, failed = result
+        text = None if flags.json else self.show(result, flags)
+        print(json.dumps(result, indent=1) if text is None else text)
+        if failed:
+            raise ValueError(failed)
+
+    def main(self) -> None:
+        """The program."""
+        run(self)
+
+
+class Partly(NamedTuple):
+    """A result of which a part is missing.
+
+    Attributes:
+      result: what there is, which is shown.
+      failed: what is not there, and why: the error that the command ends with.
+    """
+
+    result: Any
+    failed: str | None
+
+
+def find(name: str) -> Command:
+    """A command of this frame.
+
+    Args:
+      name: with underscores.
+
+    Raises:
+      ImportError: there is none, or what it needs is not installed.
+      AttributeError: it is none of this frame: the Model Garden's trainer has flags of
+        its own.
+    """
+    module = importlib.import_module(f"sact_tf.cli.{name}")
+    if hasattr(module, "__path__"):
+        module = importlib.import_module(f"sact_tf.cli.{name}.__main__")
+    return module.COMMAND
+
+
+def partly(result: dict, count: int) -> Partly:
+    """A result of which some images are missing.
+
+    Args:
+      result: with the images that could not be used as "failed".
+      count: of all images.
+    """
+    failed = len(result["failed"])
+    text = f"{failed} of {count} images could not be used, see above"
+    return Partly(result, text if failed else None)
+
+
+def parser(name: str, description: str) -> flags_library.Parser:
     """A parser for a command that shows the description as written."""
     # As it was called, which is no news to programs that it starts.
-    called = os.environ.pop("SACT_TF_CALLED", f"python -m tools.{name}")
-    return argparse.ArgumentParser(
-        prog=called,
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    by_one_word = os.environ.pop("SACT_TF_CALLED", "")
+    if by_one_word:
+        _by_one_word.append(True)
+    return flags_library.Parser(
+        prog=by_one_word or called(name), description=description
     )
 
 
-def run_demo(
+def called(name: str) -> str:
+    """A command, with underscores in its name, as whoever called this one types it."""
+    if _by_one_word:
+        return f"sact-tf {name.replace('_', '-')}"
+    return f"python -m tools.{name}"
+
+
+def demo(
     name: str,
     description: str,
     output: str,
-    demo: Callable[[pathlib.Path, bool], dict],
-) -> None:
-    """The command line of a demo.
+    run: Callable[[argparse.Namespace], dict],
+    show: Callable[[dict, argparse.Namespace], str],
+) -> Command:
+    """The command of a demo, which has an output folder and may be --quick.
 
     Args:
-      name: of the tool.
-      description: of the tool.
+      name: of the command.
+      description: of the command.
       output: the folder it writes into, if none is given.
-      demo: takes the folder, and whether it is to take seconds instead of minutes;
-        returns what --json prints.
+      run: see `Command`.
+      show: see `Command`.
     """
-    flags_of = parser(name, description)
-    flags_of.add_argument(
-        "--output", type=pathlib.Path, default=output, help="output folder"
-    )
-    flags_of.add_argument(
-        "--quick",
-        action="store_true",
-        help="seconds instead of minutes; the numbers mean nothing",
-    )
-    flags_of.add_argument(
-        "--json", action="store_true", help="print the result as JSON"
-    )
-    flags = flags_of.parse_args()
-    goes_on()
-    # With --json, standard output is for machines, and progress goes elsewhere.
-    with contextlib.redirect_stdout(sys.stderr if flags.json else sys.stdout):
-        result = demo(flags.output, flags.quick)
-    if flags.json:
-        print(json.dumps(result, indent=1))
+
+    def add_flags(parser):
+        parser.add_argument(
+            "--output", type=pathlib.Path, default=output, help="output folder"
+        )
+        parser.add_argument(
+            "--quick",
+            action="store_true",
+            help="seconds instead of minutes; the numbers mean nothing",
+        )
+
+    def run_it(flags):
+        goes_on()
+        return run(flags)
+
+    return Command(name, description, add_flags, run_it, show)
 
 
 def require_at_least(flags: argparse.Namespace, **least: int) -> None:
@@ -80,8 +191,11 @@ def require_at_least(flags: argparse.Namespace, **least: int) -> None:
     """
     for name, bound in least.items():
         value = getattr(flags, name)
-        if value is not None and value < bound:
-            raise ValueError(f"--{name} must be at least {bound}. Received: {value}")
+        for number in value if isinstance(value, list | tuple) else [value]:
+            if number is not None and number < bound:
+                raise ValueError(
+                    f"--{name} must be at least {bound}. Received: {number}"
+                )
 
 
 def goes_on() -> None:

@@ -6,14 +6,13 @@ networks are timed both computing everything ("dense") and sparsely ("auto"). Wh
 timed takes turns, in one process; of every batch the fastest turn counts. With
 --output, the comparison goes on where it was interrupted, and is drawn.
 
-    python -m tools.compare --model plain.keras sact.keras ssb.keras \
+    sact-tf compare --model plain.keras sact.keras ssb.keras \
         --dataset cifar10 --data_dir tfds --output comparison
-    python -m tools.compare --model runs/plain runs/ssin --dataset imagenet \
+    sact-tf compare --model runs/plain runs/ssin --dataset imagenet \
         --data_dir records --published ssbnet --memory
 """
 
 import argparse
-import json
 import pathlib
 
 import tensorflow as tf
@@ -21,13 +20,20 @@ import tensorflow as tf
 from sact_tf import folders, resumable, visualization
 from sact_tf.checkpoints import files
 from sact_tf.cli import command_line, evaluate, networks
+from sact_tf.cli.flags import Parser
 from sact_tf.evaluation import comparison, published, report
 from sact_tf.layers.adaptive_blocks import EXECUTIONS
 
 
-def main() -> None:
-    """Parses the flags, compares, and prints the table."""
-    flags = _flags()
+def run(flags: argparse.Namespace) -> dict:
+    """Compares, and writes the files."""
+    command_line.require_at_least(
+        flags, turns=1, timed_images=1, image_size=1, timed_batches=1
+    )
+    paths = evaluate.named(flags.model)
+    found = {name: networks.open_network(path) for name, path in paths.items()}
+    models = {name: one.network for name, one in found.items()}
+    evaluate.take_classes(flags, found.values())
     source = evaluate.open_data(flags)
     most = max(flags.timed_batches)
     if source.num_images is not None and source.num_images < most:
@@ -35,14 +41,12 @@ def main() -> None:
             f"{source.name} has {source.num_images} images; --timed_batches asks for "
             f"{most} at once"
         )
-    paths = evaluate.named(flags.model)
-    models = {name: networks.load(path) for name, path in paths.items()}
     if flags.reference is not None and flags.reference not in models:
         raise ValueError(
             f"--reference must be one of {', '.join(models)}. Received: "
             f"{flags.reference}"
         )
-    sizes = {model.family: _image_size(flags, model) for model in models.values()}
+    sizes = _image_sizes(flags, found)
     store, done = _store(flags, source, models)
     rows = {}
     for name, model in models.items():
@@ -78,24 +82,28 @@ def main() -> None:
         "networks": entries,
         "published": [row._asdict() for row in beside],
     }
-    table = _table(entries, beside, flags)
     if flags.output:
         folders.write_json(flags.output / "comparison.json", result)
+        table = _table(result, flags)
         (flags.output / "table.md").write_text(table + "\n", encoding="utf-8")
         _draw(entries, flags)
-    if flags.json:
-        print(json.dumps(result, indent=1))
-        return
-    print(
-        f"{entries[0]['num_images']} images of {source.name}, on a {_device()}; FLOPs "
-        f"and times beside {reference}\n\n{table}"
+    return result
+
+
+def show(result: dict, flags: argparse.Namespace) -> str:
+    """The result for people."""
+    text = (
+        f"{result['networks'][0]['num_images']} images of {result['data']}, on a "
+        f"{result['device']}; FLOPs and times beside {result['reference']}\n\n"
+        f"{_table(result, flags)}"
     )
     if flags.output:
-        print(f"\nThe numbers and the pictures are in {flags.output}/.")
+        text += f"\n\nThe numbers and the pictures are in {flags.output}/."
+    return text
 
 
-def _flags():
-    parser = command_line.parser("compare", __doc__)
+def add_flags(parser: Parser) -> None:
+    """Adds the command's flags."""
     parser.add_argument(
         "--model",
         nargs="+",
@@ -144,21 +152,19 @@ def _flags():
         type=pathlib.Path,
         help="folder for table.md, comparison.json and the pictures",
     )
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    flags = parser.parse_args()
-    command_line.require_at_least(flags, turns=1, timed_images=1, image_size=1)
-    if min(flags.timed_batches) < 1:
-        raise ValueError(
-            "--timed_batches must be at least 1. Received: "
-            f"{' '.join(map(str, flags.timed_batches))}"
-        )
-    return flags
 
 
-def _image_size(flags: argparse.Namespace, model) -> int:
-    if flags.image_size is not None:
-        return flags.image_size
-    return evaluate.default_image_size(flags.dataset, model.family)
+def _image_sizes(flags, found):
+    """Side of the images by family: networks of one family see the same images."""
+    sizes = {}
+    for name, one in found.items():
+        size = flags.image_size or evaluate.default_image_size(flags.dataset, one)
+        if sizes.setdefault(one.network.family, size) != size:
+            raise ValueError(
+                f"{name} was made for images of {size} pixels, another network of its "
+                f"family for {sizes[one.network.family]}. Say --image_size"
+            )
+    return sizes
 
 
 def _device():
@@ -271,7 +277,8 @@ def _memory(flags, source, path, model, sizes):
     return comparison.peak_memory(networks.load, path, execution, images)
 
 
-def _table(entries, beside, flags):
+def _table(result, flags):
+    entries = result["networks"]
     keys = {
         (time["execution"], time["batch_size"]): None
         for entry in entries
@@ -298,8 +305,9 @@ def _table(entries, beside, flags):
         if flags.memory:
             line.append(f"{entry['peak_memory'] / 1e6:.0f}")
         lines.append(line)
-    for row in beside:
-        line = [f"{row.name} (published)", _percent(row.accuracy), f"{row.flops:.4g}"]
+    for row in result["published"]:
+        line = [f"{row['name']} (published)", _percent(row["accuracy"])]
+        line.append(f"{row['flops']:.4g}")
         lines.append(line + [""] * (len(head) - len(line)))
     return report.pipe_table(lines)
 
@@ -330,5 +338,7 @@ def _draw(entries, flags):
     visualization.save(figure, flags.output / "accuracy_against_time.png")
 
 
+COMMAND = command_line.Command("compare", __doc__, add_flags, run, show)
+
 if __name__ == "__main__":
-    command_line.run(main)
+    COMMAND.main()

@@ -1,9 +1,10 @@
 """One table of several classification runs, each evaluated on its validation data.
 
-Runs are folders that tools.train has written (--model_dir), or checkpoints in them.
+Runs are folders that sact-tf train has written (--model_dir), or checkpoints in them.
 With --output also pictures: accuracy against FLOPs, and the curves of the trainings.
 """
 
+import argparse
 import json
 import os
 import pathlib
@@ -16,6 +17,7 @@ from tqdm import tqdm
 
 from sact_tf import visualization
 from sact_tf.cli import command_line
+from sact_tf.cli.flags import Parser
 from sact_tf.evaluation import report
 from sact_tf.model_garden import runs
 
@@ -25,13 +27,14 @@ _FLOPS, _CURVES = "accuracy_against_flops.png", "training_curves.png"
 _DRAWN = {"accuracy": "accuracy", "ponder_cost": "ponder cost", "flops": "FLOPs"}
 
 
-def main() -> None:
-    """Parses the flags, evaluates and prints."""
-    parser = command_line.parser("compare_runs", __doc__)
+def add_flags(parser: Parser) -> None:
+    """Adds the command's flags."""
     parser.add_argument("runs", nargs="+", help="folders of runs, or checkpoints")
     parser.add_argument("--output", type=pathlib.Path, help="folder for files")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    flags = parser.parse_args()
+
+
+def run(flags: argparse.Namespace) -> dict:
+    """Evaluates and draws."""
     if flags.output:
         # Looked at before hours are spent.
         files = (_TABLE, _RESULTS, _FLOPS, _CURVES)
@@ -56,7 +59,12 @@ def main() -> None:
         curves = [training_curves(run.folder) for run in opened]
         figure = visualization.training_curves(dict(zip(names, curves, strict=True)))
         visualization.save(figure, flags.output / _CURVES)
-    print(json.dumps(result, indent=1) if flags.json else table)
+    return result
+
+
+def show(result: dict, flags: argparse.Namespace) -> str:
+    """The result for people."""
+    return report.markdown_table([report.Row(**row) for row in result["rows"]])
 
 
 def evaluate(run: runs.Run, name: str) -> report.Row:
@@ -82,5 +90,7 @@ def training_curves(folder: str) -> dict[str, list[tuple[int, float]]]:
     return curves
 
 
+COMMAND = command_line.Command("compare_runs", __doc__, add_flags, run, show)
+
 if __name__ == "__main__":
-    command_line.run(main)
+    COMMAND.main()

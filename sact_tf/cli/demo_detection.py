@@ -8,6 +8,7 @@ classification_configs/digit_scenes_small.yaml and
 object_detection_configs/digit_scenes_*.yaml.
 """
 
+import argparse
 import contextlib
 import io
 import pathlib
@@ -79,13 +80,9 @@ _QUICK_DETECTION = {
 }
 
 
-def main() -> None:
-    """Parses the flags and runs the demo."""
-    command_line.run_demo("demo_detection", __doc__, "demo_detection_output", run)
-
-
-def run(output: pathlib.Path, quick: bool = False) -> dict:
+def run(flags: argparse.Namespace) -> dict:
     """Runs the demo and writes everything into the output folder."""
+    output, quick = flags.output, flags.quick
     began = time.monotonic()
     tf.get_logger().setLevel("ERROR")
     stages = [
@@ -116,24 +113,27 @@ def run(output: pathlib.Path, quick: bool = False) -> dict:
         "seconds": time.monotonic() - began,
     }
     folders.write_json(output / "results.json", result)
-    print(
-        f"""
-{table}
+    return result
+
+
+def show(result: dict, flags: argparse.Namespace) -> str:
+    """The table, and what there is to see."""
+    plain_row, sact_row = (detection.Row(**row) for row in result["rows"])
+    return f"""
+{detection.markdown_table([plain_row, sact_row])}
 
 AP50 is {plain_row.metrics["AP50"]:.3f} for the plain detector and \
 {sact_row.metrics["AP50"]:.3f} for SACT, whose feature extractor needs
 {100 * sact_row.share:.1f} % of the FLOPs.
 Its ponder cost map separates the digits' boxes from background with a ROC AUC of \
-{auc:.3f}.
+{result["box_auc"]:.3f}.
 ({sact_row.num_images} validation scenes; {result["seconds"]:.0f} seconds.)
 
-Where things are, in {output}/:
+Where things are, in {flags.output}/:
   detections.png          scenes with detections, beside where SACT spent its time
   table.md, results.json  the numbers
-  training/               the runs, for tools.detect and tools.evaluate_detection;
+  training/               the runs, for `sact-tf detect` and `evaluate-detection`;
                           `tensorboard --logdir` shows the curves"""
-    )
-    return result
 
 
 def _params(experiment, path, quick):
@@ -221,5 +221,9 @@ def _confident(found):
     }
 
 
+COMMAND = command_line.demo(
+    "demo_detection", __doc__, "demo_detection_output", run, show
+)
+
 if __name__ == "__main__":
-    command_line.run(main)
+    COMMAND.main()

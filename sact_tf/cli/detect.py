@@ -7,11 +7,11 @@ have the names that the run has kept of its data, or those of --labels or --anno
 Stopped, the same command goes on. An image is known by its path below the folder that
 is given.
 
-    python -m tools.detect --model runs/sact --output detections \
+    sact-tf detect --model runs/sact --output detections \
         --annotations instances_val2017.json photographs/ 'more/*.jpg'
 """
 
-import json
+import argparse
 import os
 import pathlib
 import sys
@@ -22,15 +22,15 @@ from tqdm import tqdm
 
 from sact_tf import resumable, visualization
 from sact_tf.cli import command_line
+from sact_tf.cli.flags import Parser
 from sact_tf.data import coco, coco_json, image_files, preprocessing
 from sact_tf.detection.config import check_num_proposals, check_proposal_threshold
 from sact_tf.model_garden import detection_configs, detectors, labels
 from sact_tf.models.options import check_halting_bias
 
 
-def main() -> None:
-    """Parses the flags, detects, draws."""
-    parser = command_line.parser("detect", __doc__)
+def add_flags(parser: Parser) -> None:
+    """Adds the command's flags."""
     parser.add_argument(
         "images", nargs="+", help="image files, folders (searched), or glob patterns"
     )
@@ -67,10 +67,10 @@ def main() -> None:
         type=float,
         help="regions of a lower score are not looked at (default: as in the run)",
     )
-    parser.add_argument(
-        "--json", action="store_true", help="print the detections as JSON"
-    )
-    flags = parser.parse_args()
+
+
+def run(flags: argparse.Namespace) -> dict:
+    """Detects, draws."""
     files = image_files.find_named(flags.images)
     names, annotated = _annotations(flags.annotations, files)
     if flags.proposal_threshold is not None:
@@ -110,19 +110,14 @@ def main() -> None:
     ]
     claimed.write("images.json", images)
     claimed.write("detections.json", entries)
-    if flags.json:
-        failed = list(map(str, failed))
-        print(
-            json.dumps(
-                {"images": images, "detections": entries, "failed": failed}, indent=1
-            )
-        )
-    else:
-        print(f"{flags.output}/: pictures of {len(images)} images, detections.json.")
-    if failed:
-        raise ValueError(
-            f"{len(failed)} of {len(files)} images could not be used, see above"
-        )
+    result = {"images": images, "detections": entries, "failed": [*map(str, failed)]}
+    return command_line.partly(result, len(files))
+
+
+def show(result: dict, flags: argparse.Namespace) -> str:
+    """The result for people."""
+    count = len(result["images"])
+    return f"{flags.output}/: pictures of {count} images, detections.json."
 
 
 @dataclass(frozen=True)
@@ -258,5 +253,9 @@ def _detected(run, photo, pixels, picture, names, flags):
     return {"image": image, "detections": coco.as_json([image], [original])}
 
 
+COMMAND = command_line.Command(
+    "detect", __doc__, add_flags, run, show, "print the detections as JSON"
+)
+
 if __name__ == "__main__":
-    command_line.run(main)
+    COMMAND.main()

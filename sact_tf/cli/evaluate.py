@@ -5,13 +5,12 @@ units per block, mean and standard deviation over images (units of SACT networks
 positions, too). With --output, an evaluation that was interrupted goes on, and the
 curves are drawn.
 
-    python -m tools.evaluate --model sact.keras --dataset cifar10 --data_dir tfds
-    python -m tools.evaluate --model sact plain --dataset imagenet --data_dir records \
+    sact-tf evaluate --model sact.keras --dataset cifar10 --data_dir tfds
+    sact-tf evaluate --model sact plain --dataset imagenet --data_dir records \
         --image_size 192 224 288 352 --output evaluation
 """
 
 import argparse
-import json
 import pathlib
 import sys
 import time
@@ -22,16 +21,16 @@ from tqdm import tqdm
 from sact_tf import folders, resumable, text_files, visualization
 from sact_tf.checkpoints import files
 from sact_tf.cli import command_line, networks
-from sact_tf.data import digit_scenes, preprocessing, sources
+from sact_tf.cli.flags import Parser
+from sact_tf.data import digit_scenes, sources
 from sact_tf.evaluation import report
 from sact_tf.models.options import has_halting_scores
 
 _SAVE_EVERY = 30.0  # seconds
 
 
-def main() -> None:
-    """Parses the flags, evaluates, and prints the rows."""
-    parser = command_line.parser("evaluate", __doc__)
+def add_flags(parser: Parser) -> None:
+    """Adds the command's flags."""
     parser.add_argument(
         "--model",
         nargs="+",
@@ -43,8 +42,8 @@ def main() -> None:
         "--image_size",
         nargs="+",
         type=int,
-        help="sides of the images in pixels; one row each (default: 224 for imagenet "
-        "networks, 32 for cifar networks, 128 for digit scenes)",
+        help="sides of the images in pixels; one row each (default: that of the run, "
+        "or 224 for imagenet networks, 32 for cifar networks; 128 for digit scenes)",
     )
     parser.add_argument(
         "--halting_bias",
@@ -58,15 +57,22 @@ def main() -> None:
         help="folder for table.md, results.json and the curves; with it, an "
         "interrupted evaluation goes on when it is started again",
     )
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print the rows as JSON")
-    form.add_argument(
+    parser.add_argument(
         "--markdown", action="store_true", help="print nothing but the table"
     )
-    flags = parser.parse_args()
+
+
+def run(flags: argparse.Namespace) -> dict:
+    """Evaluates, and writes the files."""
+    if flags.markdown and flags.json:
+        raise ValueError("--markdown and --json exclude each other.")
+    command_line.require_at_least(flags, image_size=1, num_images=1)
+    loaded = {
+        name: networks.open_network(path) for name, path in named(flags.model).items()
+    }
+    take_classes(flags, loaded.values())
     source = open_data(flags)
-    loaded = {name: networks.load(path) for name, path in named(flags.model).items()}
-    if flags.halting_bias and not any(map(_halts, loaded.values())):
+    if flags.halting_bias and not any(_halts(f.network) for f in loaded.values()):
         raise ValueError(
             "--halting_bias is for ACT and SACT networks, and there is none among "
             f"these. Received: {', '.join(flags.model)}"
@@ -78,14 +84,28 @@ def main() -> None:
         folders.write_json(flags.output / "results.json", {"rows": entries})
         (flags.output / "table.md").write_text(table + "\n", encoding="utf-8")
         _draw(entries, flags.output)
-    if flags.json:
-        print(json.dumps({"rows": entries}, indent=1))
-    elif flags.markdown:
-        print(table)
-    else:
-        print(f"{entries[0]['num_images']} images of {source.name}\n\n{table}")
-        if flags.output:
-            print(f"\nThe numbers and the curves are in {flags.output}/.")
+    return {"rows": entries}
+
+
+def show(result: dict, flags: argparse.Namespace) -> str:
+    """The result for people."""
+    entries = result["rows"]
+    fields = report.Row.__dataclass_fields__
+    rows = [report.Row(**{key: entry[key] for key in fields}) for entry in entries]
+    table = report.markdown_table(rows, recall_at_5=True)
+    if flags.markdown:
+        return table
+    text = f"{entries[0]['num_images']} images of {entries[0]['data']}\n\n{table}"
+    if flags.output:
+        text += f"\n\nThe numbers and the curves are in {flags.output}/."
+    return text
+
+
+def take_classes(flags, loaded):
+    """Classes of a folder that nobody names are those that all runs have kept."""
+    kept = {tuple(found.classes or ()) for found in loaded}
+    if flags.dataset == "folder" and not flags.classes and len(kept) == 1:
+        flags.classes = list(kept.pop()) or None
 
 
 def add_data_flags(parser: argparse.ArgumentParser) -> None:
@@ -105,7 +125,7 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="of the folder of images: folders in the order of the network's classes, "
         "or a text file with one on each line (default: all folders, in alphabetical "
-        "order)",
+        "order, or those that a run has kept)",
     )
     parser.add_argument("--num_images", type=int, help="only the first so many images")
     parser.add_argument("--batch_size", type=int, default=50)
@@ -113,10 +133,7 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
 
 def open_data(flags: argparse.Namespace) -> sources.Source:
     """The data set that the flags of `add_data_flags` choose."""
-    if flags.batch_size < 1:
-        raise ValueError(
-            f"--batch_size must be at least 1. Received: {flags.batch_size}"
-        )
+    command_line.require_at_least(flags, batch_size=1)
     return sources.open_source(
         flags.dataset,
         flags.data_dir,
@@ -132,11 +149,9 @@ def _classes(names):
     return names
 
 
-def default_image_size(dataset: str, family: str) -> int:
-    """Side of the images where the user does not say."""
-    if dataset == "digit_scenes":
-        return digit_scenes.SIZE
-    return preprocessing.SIZES[family]
+def default_image_size(dataset: str, found: networks.Found) -> int:
+    """Side of the images where the user does not say: the one of the network's run."""
+    return digit_scenes.SIZE if dataset == "digit_scenes" else found.image_size
 
 
 def count(
@@ -200,16 +215,17 @@ def named(paths: Sequence[str]) -> dict[str, str]:
 def _evaluate_all(loaded, source, flags):
     """Pairs of (what was evaluated, row)."""
     plan = []
-    for name, model in loaded.items():
+    for name, found in loaded.items():
+        model = found.network
         if source.num_classes is not None:
             source.label_offset(_num_classes(model))  # Complains now, not later.
-        sizes = flags.image_size or [default_image_size(flags.dataset, model.family)]
+        sizes = flags.image_size or [default_image_size(flags.dataset, found)]
         for size in dict.fromkeys(sizes):
-            if size < 1:
-                raise ValueError(f"--image_size must be positive. Received: {size}")
             label = f"{name}, {size} px" if len(sizes) > 1 else name
             plan.append((label, name, model, size))
-    fingerprints = {name: files.fingerprint(model) for name, model in loaded.items()}
+    fingerprints = {
+        name: files.fingerprint(found.network) for name, found in loaded.items()
+    }
     progress, store = {}, None
     if flags.output:
         settings = {
@@ -281,5 +297,9 @@ def _draw(entries, output):
         visualization.save(figure, output / "accuracy_against_image_size.png")
 
 
+COMMAND = command_line.Command(
+    "evaluate", __doc__, add_flags, run, show, "print the rows as JSON"
+)
+
 if __name__ == "__main__":
-    command_line.run(main)
+    COMMAND.main()

@@ -9,13 +9,13 @@ plain feature extractors of ResNet-50 and ResNet-101 cost on these images. With
 --num_proposals 300 100 30 a row for each number: what there is to win where fewer
 regions are looked at.
 
-    python -m tools.evaluate_detection --annotations instances_val2017.json \
+    sact-tf evaluate-detection --annotations instances_val2017.json \
         --images val2017
-    python -m tools.evaluate_detection --model runs/plain runs/sact --output evaluation
+    sact-tf evaluate-detection --model runs/plain runs/sact --output evaluation
 """
 
+import argparse
 import contextlib
-import json
 import pathlib
 import sys
 import time
@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from sact_tf import folders, resumable
 from sact_tf.cli import command_line
+from sact_tf.cli.flags import Parser
 from sact_tf.data import coco, image_files
 from sact_tf.detection import costs
 from sact_tf.detection.config import (
@@ -46,9 +47,8 @@ _PAPER_FLOPS = 1.42e11
 _EXECUTIONS = {"dense": "dense", "sparse": "auto"}
 
 
-def main() -> None:
-    """Parses the flags, evaluates, and prints the rows."""
-    parser = command_line.parser("evaluate_detection", __doc__)
+def add_flags(parser: Parser) -> None:
+    """Adds the command's flags."""
     parser.add_argument(
         "--model", nargs="*", default=[], help="folders of detection runs"
     )
@@ -65,7 +65,7 @@ def main() -> None:
         "those of the run's task.reference_units)",
     )
     parser.add_argument(
-        "--time_images",
+        "--timed_images",
         type=int,
         default=8,
         help="how many images to time, all networks in turn (default: 8; 0: none)",
@@ -95,19 +95,28 @@ def main() -> None:
         type=pathlib.Path,
         help="folder for table.md, results.json and the detections",
     )
-    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
-    flags = parser.parse_args()
+    parser.renamed(time_images="timed_images")
+
+
+def run(flags: argparse.Namespace) -> dict:
+    """Evaluates."""
     _check(flags)
     if not flags.model:
-        _print_plain(flags)
-        return
+        return _plain(flags)
     rows = _rows(flags)
     table = detection.markdown_table(rows)
     result = {"rows": [row.as_dict() for row in rows]}
     if flags.output:
         folders.write_json(flags.output / "results.json", result)
         (flags.output / "table.md").write_text(table + "\n", encoding="utf-8")
-    print(json.dumps(result, indent=1) if flags.json else table)
+    return result
+
+
+def show(result: dict, flags: argparse.Namespace) -> str:
+    """The result for people."""
+    if not flags.model:
+        return _show_plain(result)
+    return detection.markdown_table([detection.Row(**row) for row in result["rows"]])
 
 
 def _check(flags):
@@ -115,14 +124,7 @@ def _check(flags):
         raise ValueError("--annotations and --images go together.")
     if not flags.model and not flags.annotations:
         raise ValueError("Give --model, or --annotations and --images, or all three.")
-    if flags.num_images is not None and flags.num_images < 1:
-        raise ValueError(
-            f"--num_images must be at least 1. Received: {flags.num_images}"
-        )
-    if flags.time_images < 0:
-        raise ValueError(
-            f"--time_images must be zero or more. Received: {flags.time_images}"
-        )
+    command_line.require_at_least(flags, num_images=1, timed_images=0)
     if flags.proposal_threshold is not None:
         check_proposal_threshold(flags.proposal_threshold, "--proposal_threshold")
     for path in flags.model:
@@ -137,7 +139,7 @@ def _num_proposals(path):
     return model.get("num_proposals", FasterRCNNConfig.num_proposals)
 
 
-def _print_plain(flags):
+def _plain(flags):
     """FLOPs of plain feature extractors, from the sizes in the JSON alone."""
     annotations = coco.load(flags.annotations, flags.images)
     data = detection_configs.DetectionData()
@@ -160,16 +162,21 @@ def _print_plain(flags):
             "flops_std": float(flops.std()),
             "num_images": len(flops),
         }
-    if flags.json:
-        print(json.dumps(rows, indent=1))
-        return
-    for name, row in rows.items():
-        print(f"{name}: {row['flops']:.4g} ± {row['flops_std']:.2g} FLOPs per image")
-    share = rows["ResNet-101"]["flops"] / _PAPER_FLOPS
-    print(
-        f"({len(sizes)} images; the paper has {_PAPER_FLOPS:.3g} for ResNet-101 on the "
-        f"whole of COCO val: this is {100 * share:.1f} % of it.)"
+    return rows
+
+
+def _show_plain(rows):
+    lines = [
+        f"{name}: {row['flops']:.4g} ± {row['flops_std']:.2g} FLOPs per image"
+        for name, row in rows.items()
+    ]
+    deepest = rows["ResNet-101"]
+    share = deepest["flops"] / _PAPER_FLOPS
+    lines.append(
+        f"({deepest['num_images']} images; the paper has {_PAPER_FLOPS:.3g} for "
+        f"ResNet-101 on the whole of COCO val: this is {100 * share:.1f} % of it.)"
     )
+    return "\n".join(lines)
 
 
 def _rows(flags):
@@ -179,6 +186,8 @@ def _rows(flags):
             for key, value in vars(flags).items()
             if key not in ("output", "json")
         }
+        # As folders of earlier versions have it.
+        settings["time_images"] = settings.pop("timed_images")
         settings["checkpoints"] = [runs.locate(path)[1] for path in flags.model]
         resumable.claim(flags.output, settings, "evaluation")
         command_line.goes_on()
@@ -192,7 +201,7 @@ def _rows(flags):
             names.append(f"{name}, {proposals} regions" if several else name)
             file = f"{store}-{proposals}.json" if several else f"{store}.json"
             evaluations.append(_evaluate(run, names[-1], file, flags, proposals))
-    seconds = _time(flags) if flags.time_images else [{}] * len(names)
+    seconds = _time(flags) if flags.timed_images else [{}] * len(names)
     return [
         evaluation.row(name, times)
         for evaluation, name, times in zip(evaluations, names, seconds, strict=True)
@@ -273,7 +282,7 @@ def _time(flags):
             if not options.has_halting_scores(extractor.adaptivity):
                 bias = 0.0  # Of the head alone.
             candidates[first, f"extractor, {kind}"] = _extracting(extractor, bias)
-        batches += [list(_batches(run, flags).take(flags.time_images))] * len(numbers)
+        batches += [list(_batches(run, flags).take(flags.timed_images))] * len(numbers)
     best = {key: np.full(len(batches[key[0]]), np.inf) for key in candidates}
     turns = [
         (image, key)
@@ -319,5 +328,9 @@ def _extracting(extractor, halting_bias):
     return lambda images, image_shapes: extract(images)[0, 0, 0, 0].numpy()
 
 
+COMMAND = command_line.Command(
+    "evaluate_detection", __doc__, add_flags, run, show, "print the rows as JSON"
+)
+
 if __name__ == "__main__":
-    command_line.run(main)
+    COMMAND.main()

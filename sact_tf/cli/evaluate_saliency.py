@@ -20,6 +20,7 @@ import tf_keras
 import sact_tf
 from sact_tf import visualization
 from sact_tf.cli import command_line
+from sact_tf.cli.flags import Parser
 from sact_tf.data import cat2000
 from sact_tf.evaluation import saliency
 from sact_tf.evaluation.saliency_experiment import Experiment, Row, markdown_table
@@ -72,11 +73,10 @@ class Network:
         return {"model": digest, "random_weights": self.random_weights}
 
 
-def main() -> None:
-    """Parses the flags, evaluates, writes and prints."""
-    parser = command_line.parser("evaluate_saliency", __doc__)
+def add_flags(parser: Parser) -> None:
+    """Adds the command's flags."""
     parser.add_argument(
-        "--data",
+        "--data_dir",
         type=pathlib.Path,
         required=True,
         help="folder that holds trainSet/Stimuli and trainSet/FIXATIONLOCS",
@@ -89,7 +89,7 @@ def main() -> None:
         help=".keras files of classification or detection networks",
     )
     parser.add_argument(
-        "--size",
+        "--box",
         nargs="+",
         default=["320x180"],
         metavar="WxH",
@@ -98,7 +98,7 @@ def main() -> None:
         "640x360 for detection",
     )
     parser.add_argument(
-        "--random-weights",
+        "--random_weights",
         type=int,
         metavar="SEED",
         help="also evaluate every network with random weights in place of its own",
@@ -127,37 +127,29 @@ def main() -> None:
         "--examples", type=int, default=6, help="rows of figure 11 (default: 6)"
     )
     parser.add_argument(
-        "--batch-size", type=int, default=8, help="images at a time (default: 8)"
+        "--batch_size", type=int, default=8, help="images at a time (default: 8)"
     )
     parser.add_argument(
-        "--workers",
+        "--threads",
         type=int,
         default=len(os.sched_getaffinity(0)),
-        help="threads for files and metrics (default: one for each processor)",
+        help="for files and metrics (default: one for each processor)",
     )
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    flags = parser.parse_args()
-    result = run(flags)
-    print(json.dumps(result, indent=1) if flags.json else _text(result, flags.output))
+    parser.renamed(data="data_dir", size="box", workers="threads")
 
 
 def run(flags: argparse.Namespace) -> dict:
     """Evaluates all networks; writes tables and pictures into the output folder."""
-    for name in ("examples", "batch_size", "workers"):
-        if getattr(flags, name) < 1:
-            raise ValueError(
-                f"--{name.replace('_', '-')} must be at least 1. Received: "
-                f"{getattr(flags, name)}"
-            )
-    networks = _networks(flags.model, flags.size, flags.random_weights)
-    examples = cat2000.find(flags.data)
+    command_line.require_at_least(flags, examples=1, batch_size=1, threads=1)
+    networks = _networks(flags.model, flags.box, flags.random_weights)
+    examples = cat2000.find(flags.data_dir)
     experiment = Experiment(
         examples,
         flags.output,
         sigmas=flags.sigmas,
         gammas=flags.gammas,
         batch_size=flags.batch_size,
-        workers=flags.workers,
+        workers=flags.threads,
     )
     notes = []
     command_line.goes_on()
@@ -221,7 +213,7 @@ def _draw(experiment, network, model, result, count):
 def _networks(models, sizes, random_weights):
     if len(sizes) not in (1, len(models)):
         raise ValueError(
-            f"Give one --size for all networks, or one each. Received: {len(sizes)} "
+            f"Give one --box for all networks, or one each. Received: {len(sizes)} "
             f"sizes for {len(models)} networks"
         )
     if len(sizes) == 1:
@@ -260,15 +252,18 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(sides[1]), int(sides[2])
 
 
-def _text(result, output):
+def show(result: dict, flags: argparse.Namespace) -> str:
+    """The result for people."""
     lines = [result["table"], "", *result["notes"]]
     lines.append(
         f"Means over the second half of every category; ± is the standard error. In "
-        f"{output}/: table.md, results.json, and for every network grid_search.png and "
-        "examples.png."
+        f"{flags.output}/: table.md, results.json, and for every network "
+        "grid_search.png and examples.png."
     )
     return "\n".join(lines)
 
 
+COMMAND = command_line.Command("evaluate_saliency", __doc__, add_flags, run, show)
+
 if __name__ == "__main__":
-    command_line.run(main)
+    COMMAND.main()

@@ -1,17 +1,17 @@
 """A network becomes a checkpoint of the published format, for TensorFlow 1 tools.
 
-python -m tools.export_checkpoint --model sact.keras --output exported/model.ckpt
+sact-tf export-checkpoint --model sact.keras --output exported/model.ckpt
 """
 
-import json
+import argparse
 
 from sact_tf.checkpoints import authors
 from sact_tf.cli import command_line, networks
+from sact_tf.cli.flags import Parser
 
 
-def main() -> None:
-    """Parses the flags, reads the network, writes the checkpoint."""
-    parser = command_line.parser("export_checkpoint", __doc__)
+def add_flags(parser: Parser) -> None:
+    """Adds the command's flags."""
     parser.add_argument("--model", required=True, help=networks.KINDS)
     parser.add_argument(
         "--output",
@@ -19,16 +19,23 @@ def main() -> None:
         metavar="PREFIX",
         help="prefix of the files to write",
     )
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    flags = parser.parse_args()
+
+
+def run(flags: argparse.Namespace) -> dict:
+    """Reads the network, writes the checkpoint."""
     model = networks.load(flags.model)
     authors.save_authors_checkpoint(model, flags.output)
     names = sorted(authors.variables_by_authors_name(model))
-    if flags.json:
-        print(json.dumps({"output": flags.output, "variables": names}, indent=1))
-    else:
-        print(f"{flags.output}: {len(names)} variables and global_step.")
+    return {"output": flags.output, "variables": names}
 
+
+def show(result: dict, flags: argparse.Namespace) -> str:
+    """The result for people."""
+    names = result["variables"]
+    return f"{flags.output}: {len(names)} variables and global_step."
+
+
+COMMAND = command_line.Command("export_checkpoint", __doc__, add_flags, run, show)
 
 if __name__ == "__main__":
-    command_line.run(main)
+    COMMAND.main()

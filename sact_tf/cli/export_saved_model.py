@@ -6,22 +6,22 @@ in pixels of the image - and with what each image cost. Written as OUTPUT/NAME/V
 with warm-up requests, the label map and documentation in it, and the configuration
 files of a server beside it (docs/serving.md).
 
-    python -m tools.export_saved_model --model sact.keras --output served
-    python -m tools.export_saved_model --model runs/digits --output served --name digits
-    python -m tools.export_saved_model --model sact.keras --output served \
+    sact-tf export-saved-model --model sact.keras --output served
+    sact-tf export-saved-model --model runs/digits --output served --name digits
+    sact-tf export-saved-model --model sact.keras --output served \
         --image_size 352 --labels imagenet_labels.txt
-    python -m tools.export_saved_model --model runs/detector --output served \
+    sact-tf export-saved-model --model runs/detector --output served \
         --name objects --labels instances_val2017.json
 """
 
 import argparse
-import json
 import pathlib
 
 import tensorflow as tf
 
 from sact_tf import text_files
 from sact_tf.cli import command_line, networks
+from sact_tf.cli.flags import Parser
 from sact_tf.data import preprocessing
 from sact_tf.models.config import FAMILIES
 from sact_tf.serving import checks, classification, detection, export, servable
@@ -33,10 +33,8 @@ _SIDES = ("shorter_side", "longer_side")
 _OF_DETECTION = (*_SIDES, "num_proposals", "proposal_threshold")
 
 
-def main() -> None:
-    """Parses the flags, loads the network, writes the SavedModel."""
-    limits = checks.Limits()
-    parser = command_line.parser("export_saved_model", __doc__)
+def add_flags(parser: Parser) -> None:
+    """Adds the command's flags."""
     parser.add_argument(
         "--model",
         required=True,
@@ -90,8 +88,8 @@ def main() -> None:
         type=pathlib.Path,
         metavar="FILE",
         help="names of the classes, one on each line, for a detector that of the "
-        "background first; or a COCO JSON with categories; default: those that a "
-        "detector's run has kept of its data (labels.txt), or numbers",
+        "background first; or a COCO JSON with categories; default: those that the "
+        "run has kept of its data, or numbers",
     )
     parser.add_argument(
         "--top_k", type=int, help=f"classes in an answer (default: {_TOP_K})"
@@ -99,17 +97,19 @@ def main() -> None:
     parser.add_argument(
         "--max_batch_size",
         type=int,
-        help=f"images in a request (default: {limits.max_batch_size}; for a detector "
-        f"{detection.MAX_BATCH_SIZE})",
+        help=f"images in a request (default: {checks.Limits.max_batch_size}; for a "
+        f"detector {detection.MAX_BATCH_SIZE})",
     )
     parser.add_argument(
         "--max_pixels",
         type=int,
-        default=limits.max_pixels,
-        help=f"height times width of an image (default: {limits.max_pixels})",
+        default=checks.Limits.max_pixels,
+        help=f"height times width of an image (default: {checks.Limits.max_pixels})",
     )
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    flags = parser.parse_args()
+
+
+def run(flags: argparse.Namespace) -> dict:
+    """Loads the network, writes the SavedModel."""
     if flags.labels and not flags.labels.is_file():
         raise ValueError(f"There is no file of labels {flags.labels}")
     exported = _servable(flags)
@@ -121,30 +121,31 @@ def main() -> None:
         overwrite=flags.overwrite,
     )
     configs = export.write_server_configs(flags.output, flags.name, exported.limits)
-    if flags.json:
-        result = {
-            "folder": str(written.folder),
-            "name": written.name,
-            "version": written.version,
-            "signatures": list(written.signatures),
-            "ops": list(written.ops),
-            "warmup_requests": written.warmup_requests,
-            "server_configs": [str(path) for path in configs],
-        }
-        print(json.dumps(result, indent=1))
-        return
-    folder = flags.output.absolute()
-    print(
-        f"""{written.folder}: signatures {", ".join(written.signatures)};
-{len(written.ops)} kinds of operations, all of them stock; {written.warmup_requests} \
-warm-up requests. Inputs and outputs: {written.folder / export.DOCUMENTATION}
+    return {
+        "folder": str(written.folder),
+        "name": written.name,
+        "version": written.version,
+        "signatures": list(written.signatures),
+        "ops": list(written.ops),
+        "warmup_requests": written.warmup_requests,
+        "server_configs": [str(path) for path in configs],
+    }
+
+
+def show(result: dict, flags: argparse.Namespace) -> str:
+    """The result for people."""
+    folder = pathlib.Path(result["folder"])
+    client = command_line.called("serving_client")
+    return f"""{folder}: signatures {", ".join(result["signatures"])};
+{len(result["ops"])} kinds of operations, all of them stock; \
+{result["warmup_requests"]} warm-up requests. Inputs and outputs: \
+{folder / export.DOCUMENTATION}
 
 To serve:
   tensorflow_model_server --port=8500 --rest_api_port=8501 \\
-    --model_config_file={folder / export.MODELS}
+    --model_config_file={flags.output.absolute() / export.MODELS}
 To ask:
-  python -m tools.serving_client --server localhost:8500 --model {written.name} IMAGE"""
-    )
+  {client} --server localhost:8500 --name {result["name"]} IMAGE"""
 
 
 def _servable(flags: argparse.Namespace) -> servable.ImageServable:
@@ -173,10 +174,9 @@ def _limits(flags, max_batch_size, min_side):
 
 
 def _classifier(flags):
-    network, image_size, crop = networks.open_network(flags.model)
+    network, image_size, crop, labels = networks.open_network(flags.model)
     if flags.preprocessing:
         crop = flags.preprocessing == "central_crop"
-    labels = None
     if flags.labels:
         labels = text_files.lines(flags.labels)
     return classification.Classifier(
@@ -217,7 +217,9 @@ def _sizes():
     return ", ".join(f"{size} ({family})" for family, size in sizes)
 
 
+COMMAND = command_line.Command("export_saved_model", __doc__, add_flags, run, show)
+
 if __name__ == "__main__":
     # Every signature is traced once: TensorFlow's warnings of retracing mean others.
     tf.get_logger().setLevel("ERROR")
-    command_line.run(main)
+    COMMAND.main()

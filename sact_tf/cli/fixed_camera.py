@@ -6,11 +6,11 @@ computed. Printed are FLOPs and time of both, frame by frame. Where nothing move
 features are only those of the first units: answers are those of such a network, not the
 ones of whole frames (docs/networks.md, "Given masks").
 
-    python -m tools.fixed_camera --model sact.keras street.mp4
-    python -m tools.fixed_camera --model runs/detector --threshold 0.2 frames/
+    sact-tf fixed-camera --model sact.keras street.mp4
+    sact-tf fixed-camera --model runs/detector --threshold 0.2 frames/
 """
 
-import json
+import argparse
 import os
 import pathlib
 import sys
@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from sact_tf import masks
 from sact_tf.cli import command_line, networks
+from sact_tf.cli.flags import Parser
 from sact_tf.data import image_files, preprocessing
 from sact_tf.evaluation import comparison, report
 from sact_tf.layers.adaptive_blocks import EXECUTIONS
@@ -34,9 +35,8 @@ from sact_tf.layers.adaptive_blocks import EXECUTIONS
 _VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 
 
-def main() -> None:
-    """Parses the flags, runs the frames, prints what they cost."""
-    parser = command_line.parser("fixed_camera", __doc__)
+def add_flags(parser: Parser) -> None:
+    """Adds the command's flags."""
     parser.add_argument(
         "frames",
         nargs="+",
@@ -54,7 +54,7 @@ def main() -> None:
         help="where units are computed; by default as the model was made",
     )
     parser.add_argument(
-        "--reference",
+        "--reference_frame",
         choices=("previous", "first"),
         default="previous",
         help="the frame that others are compared with (default: previous)",
@@ -73,7 +73,7 @@ def main() -> None:
         help="pixels around a change that are computed, too (default: 8)",
     )
     parser.add_argument(
-        "--tile",
+        "--tile_size",
         type=int,
         default=1,
         help="side in pixels of tiles that are computed as a whole (default: 1)",
@@ -100,17 +100,23 @@ def main() -> None:
         default=2,
         help="runs of each frame, of which the fastest counts (default: 2)",
     )
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    flags = parser.parse_args()
-    command_line.require_at_least(flags, tile=1, longer_side=0, max_frames=2, turns=1)
+    parser.renamed(reference="reference_frame", tile="tile_size")
+
+
+def run(flags: argparse.Namespace) -> dict:
+    """Runs the frames."""
+    command_line.require_at_least(
+        flags, tile_size=1, longer_side=0, max_frames=2, turns=1
+    )
     tf.get_logger().setLevel("ERROR")
     frames, count = _frames(flags)
     rows = _measure(_opened(flags), frames, count, flags)
-    mean = _mean(rows)
-    if flags.json:
-        print(json.dumps({"frames": rows, "mean": mean}, indent=1))
-        return
-    print(_table([*rows, mean]))
+    return {"frames": rows, "mean": _mean(rows)}
+
+
+def show(result: dict, flags: argparse.Namespace) -> str:
+    """The result for people."""
+    return _table([*result["frames"], result["mean"]])
 
 
 class _Seen(NamedTuple):
@@ -251,10 +257,10 @@ def _measure(model, frames, count, flags):
             mask = masks.changed(
                 reference, seen.compared, flags.threshold, flags.dilation
             )
-            if flags.tile > 1:
-                mask = masks.in_tiles(mask, flags.tile, "average", flags.share)
+            if flags.tile_size > 1:
+                mask = masks.in_tiles(mask, flags.tile_size, "average", flags.share)
             rows.append({"frame": name, **_costs(model.run, seen.images, mask, flags)})
-        if reference is None or flags.reference == "previous":
+        if reference is None or flags.reference_frame == "previous":
             reference = seen.compared
     return rows
 
@@ -311,5 +317,7 @@ def _table(rows):
     return report.pipe_table([head, *table])
 
 
+COMMAND = command_line.Command("fixed_camera", __doc__, add_flags, run, show)
+
 if __name__ == "__main__":
-    command_line.run(main)
+    COMMAND.main()

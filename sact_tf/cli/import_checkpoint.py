@@ -3,27 +3,28 @@ r"""A published checkpoint (TensorFlow 1, TF-Slim) becomes a network of tf_keras
 The structure is read from the checkpoint; flags that name it are checked against it.
 With --to_adaptivity or --to_units the network that is written is another one that
 starts from the checkpoint's weights: an ACT or SACT network with fresh halting scores
+import argparse
 from a plain one, or a shallower one from the first units of each block (section 4.1).
 
-    python -m tools.import_checkpoint --checkpoint model.ckpt-100 --output sact.keras
-    python -m tools.import_checkpoint --checkpoint resnet101.ckpt --output start.keras \
+    sact-tf import-checkpoint --checkpoint model.ckpt-100 --output sact.keras
+    sact-tf import-checkpoint --checkpoint resnet101.ckpt --output start.keras \
         --to_adaptivity sact --tau 0.005
 """
 
-import json
+import argparse
 
 from sact_tf.checkpoints import authors, files
 from sact_tf.checkpoints.transfer import initialize_from
 from sact_tf.cli import command_line
+from sact_tf.cli.flags import Parser, add_units
 from sact_tf.models.config import FAMILIES
 from sact_tf.models.resnet import ResNet
 
 _ADAPTIVITIES = ("none", "act", "sact")
 
 
-def main() -> None:
-    """Parses the flags, reads the checkpoint, writes the network."""
-    parser = command_line.parser("import_checkpoint", __doc__)
+def add_flags(parser: Parser) -> None:
+    """Adds the command's flags."""
     parser.add_argument(
         "--checkpoint",
         required=True,
@@ -38,50 +39,49 @@ def main() -> None:
     expected = parser.add_argument_group("what the checkpoint must hold")
     expected.add_argument("--family", choices=tuple(FAMILIES))
     expected.add_argument("--adaptivity", choices=_ADAPTIVITIES)
-    expected.add_argument(
-        "--units", nargs="+", type=int, help="residual units of each block, or a depth"
-    )
+    add_units(expected)
     expected.add_argument("--num_classes", type=int)
     other = parser.add_argument_group("another network that starts from its weights")
     other.add_argument("--to_adaptivity", choices=_ADAPTIVITIES)
-    other.add_argument("--to_units", nargs="+", type=int)
+    add_units(other, flag="--to_units")
     settings = parser.add_argument_group("settings that checkpoints do not hold")
     settings.add_argument(
         "--tau", type=float, default=0.005, help="weight of the ponder cost in the loss"
     )
     settings.add_argument("--epsilon", type=float, default=0.01)
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    flags = parser.parse_args()
 
+
+def run(flags: argparse.Namespace) -> dict:
+    """Reads the checkpoint, writes the network."""
     files.refuse_existing(flags.output)
     structure = authors.structure(flags.checkpoint)
     for name in ("family", "adaptivity", "num_classes"):
         _check(flags.checkpoint, structure, name, getattr(flags, name))
     resolve = FAMILIES[structure["family"]].resolve_units
     if flags.units:
-        _check(flags.checkpoint, structure, "units", resolve(_depth(flags.units)))
+        _check(flags.checkpoint, structure, "units", resolve(flags.units))
     options = {"tau": flags.tau, "epsilon": flags.epsilon}
     model = ResNet(**structure, **options)
     authors.load_authors_checkpoint(model, flags.checkpoint)
     fresh = []
     if flags.to_adaptivity or flags.to_units:
         structure["adaptivity"] = flags.to_adaptivity or model.adaptivity
-        structure["units"] = resolve(_depth(flags.to_units or model.units))
+        structure["units"] = resolve(flags.to_units or model.units)
         source, model = model, ResNet(**structure, **options)
         fresh = initialize_from(model, source)
     files.save(model, flags.output)
-    if flags.json:
-        result = {"output": flags.output, **structure, "fresh_variables": fresh}
-        print(json.dumps(result, indent=1))
-    else:
-        described = ", ".join(f"{key} {value}" for key, value in structure.items())
-        print(f"{flags.output}: {described}.")
-        if fresh:
-            print(f"Not from the checkpoint: {len(fresh)} variables of halting scores.")
+    return {"output": flags.output, **structure, "fresh_variables": fresh}
 
 
-def _depth(units):
-    return units[0] if len(units) == 1 else units
+def show(result: dict, flags: argparse.Namespace) -> str:
+    """The result for people."""
+    others = ("output", "fresh_variables")
+    structure = {key: value for key, value in result.items() if key not in others}
+    described = ", ".join(f"{key} {value}" for key, value in structure.items())
+    text, fresh = f"{flags.output}: {described}.", result["fresh_variables"]
+    if fresh:
+        text += f"\nNot from the checkpoint: {len(fresh)} variables of halting scores."
+    return text
 
 
 def _check(prefix, structure, name, expected):
@@ -91,5 +91,7 @@ def _check(prefix, structure, name, expected):
         )
 
 
+COMMAND = command_line.Command("import_checkpoint", __doc__, add_flags, run, show)
+
 if __name__ == "__main__":
-    command_line.run(main)
+    COMMAND.main()

@@ -1,7 +1,7 @@
 r"""Starts all processes of a distributed training on this machine.
 
-    python -m tools.launch_local --workers 2 --ps 1 --evaluator -- \
-        python -m tools.train --experiment=sact_resnet_digit_scenes --mode=train \
+    sact-tf launch-local --workers 2 --ps 1 --evaluator -- \
+        sact-tf train --experiment=sact_resnet_digit_scenes --mode=train \
         --model_dir=runs/digits \
         --params_override=runtime.distribution_strategy=parameter_server
 
@@ -33,6 +33,7 @@ import time
 from tqdm import tqdm
 
 from sact_tf.cli import command_line
+from sact_tf.cli.flags import Parser
 
 #: Exit code of a process that asks to be started again, together with the others.
 _RESTART = 138
@@ -41,34 +42,8 @@ _POLL_SECONDS = 0.2
 _SECONDS_TO_END = 5.0
 
 
-def main() -> None:
-    """Parses the flags and looks after the processes until all have ended."""
-    arguments = _arguments()
-    command_line.goes_on()
-    started = time.monotonic()
-    before = signal.signal(signal.SIGTERM, _end)
-    try:
-        with _Cluster(arguments) as cluster:
-            cluster.watch()
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    result = {
-        "steps": cluster.progress.n,
-        "seconds": round(time.monotonic() - started, 1),
-        "restarts": cluster.restarts,
-        "logs": str(arguments.logs),
-    }
-    if arguments.json:
-        print(json.dumps(result))
-    else:
-        print(
-            f"{result['steps']} steps in {result['seconds']} s; logs in "
-            f"{result['logs']}"
-        )
-
-
-def _arguments():
-    parser = command_line.parser("launch_local", __doc__)
+def add_flags(parser: Parser) -> None:
+    """Adds the command's flags."""
     parser.add_argument("--workers", type=int, default=2, help="how many (default: 2)")
     parser.add_argument(
         "--ps", type=int, default=0, help="parameter servers (default: 0, none)"
@@ -93,23 +68,44 @@ def _arguments():
         default=pathlib.Path("launch_logs"),
         help="folder for a log of each process, appended to (default: launch_logs)",
     )
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument(
         "command", nargs=argparse.REMAINDER, help="-- and the command of every process"
     )
-    arguments = parser.parse_args()
-    if arguments.command[:1] == ["--"]:
-        del arguments.command[0]
-    if not arguments.command:
+
+
+def run(flags: argparse.Namespace) -> dict:
+    """Looks after the processes until all have ended."""
+    _check(flags)
+    command_line.goes_on()
+    started = time.monotonic()
+    before = signal.signal(signal.SIGTERM, _end)
+    try:
+        with _Cluster(flags) as cluster:
+            cluster.watch()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return {
+        "steps": cluster.progress.n,
+        "seconds": round(time.monotonic() - started, 1),
+        "restarts": cluster.restarts,
+        "logs": str(flags.logs),
+    }
+
+
+def show(result: dict, flags: argparse.Namespace) -> str:
+    """The result for people."""
+    return f"{result['steps']} steps in {result['seconds']} s; logs in {result['logs']}"
+
+
+def _check(flags):
+    if flags.command[:1] == ["--"]:
+        del flags.command[0]
+    if not flags.command:
         raise ValueError(
-            "Give the command of the processes after --, such as -- python -m "
-            "tools.train --experiment=..."
+            "Give the command of the processes after --, such as -- sact-tf train "
+            "--experiment=..."
         )
-    for name, least in (("workers", 1), ("ps", 0), ("restarts", 0), ("threads", 1)):
-        value = getattr(arguments, name)
-        if value is not None and value < least:
-            raise ValueError(f"--{name} must be at least {least}. Received: {value}")
-    return arguments
+    command_line.require_at_least(flags, workers=1, ps=0, restarts=0, threads=1)
 
 
 def _end(number, frame):
@@ -326,5 +322,7 @@ def _die_with_parent():
         ctypes.CDLL(None).prctl(prctl_set_parent_death_signal, signal.SIGKILL)
 
 
+COMMAND = command_line.Command("launch_local", __doc__, add_flags, run, show)
+
 if __name__ == "__main__":
-    command_line.run(main)
+    COMMAND.main()

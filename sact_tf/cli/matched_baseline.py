@@ -5,13 +5,13 @@ the first units of each block of a trained network, and is then trained like the
 The averages come from an evaluation that is there already (--results), or are measured
 on a data set.
 
-    python -m tools.matched_baseline --model sact.keras --source resnet101.keras \
+    sact-tf matched-baseline --model sact.keras --source resnet101.keras \
         --results evaluation/results.json --output baseline.keras
-    python -m tools.matched_baseline --model sact.keras --dataset cifar10 \
+    sact-tf matched-baseline --model sact.keras --dataset cifar10 \
         --data_dir tfds --output baseline.keras
 """
 
-import json
+import argparse
 import pathlib
 
 import tensorflow as tf
@@ -20,18 +20,18 @@ from sact_tf import text_files
 from sact_tf.checkpoints import files
 from sact_tf.checkpoints.transfer import initialize_from
 from sact_tf.cli import command_line, evaluate, networks
+from sact_tf.cli.flags import Parser
 from sact_tf.evaluation import baselines, report
 from sact_tf.models.resnet import ResNet
 
 
-def main() -> None:
-    """Parses the flags, finds the averages, writes the network."""
-    parser = command_line.parser("matched_baseline", __doc__)
+def add_flags(parser: Parser) -> None:
+    """Adds the command's flags."""
     parser.add_argument(
         "--model", required=True, help=f"the ACT or SACT network: {networks.KINDS}"
     )
     parser.add_argument(
-        "--source",
+        "--initialize_from",
         help="the trained network to start from; the paper takes the full plain one "
         "(default: the ACT or SACT network itself)",
     )
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument(
         "--results",
         type=pathlib.Path,
-        help="results.json that tools.evaluate wrote for the network, instead of "
+        help="results.json that sact-tf evaluate wrote for the network, instead of "
         "measuring",
     )
     parser.add_argument(
@@ -57,15 +57,18 @@ def main() -> None:
     parser.add_argument(
         "--image_size", type=int, help="side of the images (default: see evaluate)"
     )
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    flags = parser.parse_args()
+    parser.renamed(source="initialize_from")
 
+
+def run(flags: argparse.Namespace) -> dict:
+    """Finds the averages, writes the network."""
     files.refuse_existing(flags.output)
-    model = networks.load(flags.model)
+    found = networks.open_network(flags.model)
+    model = found.network
     if model.adaptivity == "none":
         raise ValueError(f"{flags.model} is a plain network itself.")
-    source = networks.load(flags.source) if flags.source else model
-    row, size = _read(model, flags) if flags.results else _measure(model, flags)
+    source = networks.load(flags.initialize_from) if flags.initialize_from else model
+    row, size = _read(model, flags) if flags.results else _measure(found, flags)
     config = {
         **source.get_config(),
         "adaptivity": "none",
@@ -82,7 +85,7 @@ def main() -> None:
     initialize_from(baseline, source)
     files.save(baseline, flags.output)
     flops = int(baseline.introspect(tf.zeros([1, size, size, 3]))["flops"][0])
-    result = {
+    return {
         "output": flags.output,
         "average_units": row.units,
         "units": units,
@@ -90,21 +93,22 @@ def main() -> None:
         "adaptive_flops": row.flops,
         "flops": flops,
     }
-    if flags.json:
-        print(json.dumps(result, indent=1))
-    else:
-        average = ", ".join(f"{mean:.2f}" for mean in row.units)
-        print(
-            f"{flags.output}: units {', '.join(map(str, units))} for an average of "
-            f"{average}; {flops:.4g} FLOPs at {size} px, the adaptive network has "
-            f"{row.flops:.4g}."
-        )
 
 
-def _measure(model, flags):
+def show(result: dict, flags: argparse.Namespace) -> str:
+    """The result for people."""
+    average = ", ".join(f"{mean:.2f}" for mean in result["average_units"])
+    return (
+        f"{flags.output}: units {', '.join(map(str, result['units']))} for an average "
+        f"of {average}; {result['flops']:.4g} FLOPs at {result['image_size']} px, the "
+        f"adaptive network has {result['adaptive_flops']:.4g}."
+    )
+
+
+def _measure(found, flags):
     """The network's row on the data set, and the size of the images."""
-    data = evaluate.open_data(flags)
-    size = flags.image_size or evaluate.default_image_size(flags.dataset, model.family)
+    data, model = evaluate.open_data(flags), found.network
+    size = flags.image_size or evaluate.default_image_size(flags.dataset, found)
     # What images cost does not depend on their classes.
     batches = data.batches(model.family, size, flags.batch_size)
     row = evaluate.count(
@@ -130,7 +134,7 @@ def _read(model, flags):
         ]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{flags.results} is no results.json of tools.evaluate. ({error!r})"
+            f"{flags.results} is no results.json of sact-tf evaluate. ({error!r})"
         ) from error
     if len(entries) != 1:
         raise ValueError(
@@ -143,5 +147,7 @@ def _read(model, flags):
     return report.Row(**fields), entry["image_size"]
 
 
+COMMAND = command_line.Command("matched_baseline", __doc__, add_flags, run, show)
+
 if __name__ == "__main__":
-    command_line.run(main)
+    COMMAND.main()

@@ -2,16 +2,18 @@
 
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from sact_tf import classifier_runs
 from sact_tf.checkpoints import authors, files
 from sact_tf.data import preprocessing
 from sact_tf.models.resnet import ResNet
 
 #: What `open_network` takes, for --help.
 KINDS = (
-    "a .keras file, a SavedModel of tf_keras, the folder of a run of the trainer, or "
-    "the prefix of a checkpoint: of a run, or in the published format"
+    "a .keras file, a SavedModel of tf_keras, the folder of a run (of train-folder or "
+    "train), or the prefix of a checkpoint: of a run, or in the published format"
 )
 
 
@@ -22,25 +24,30 @@ class Found(NamedTuple):
       network: with its weights.
       image_size: side of its images in pixels.
       crop: whether photographs are cropped, as in the supplement's A.1.
+      classes: their names, if a run has kept any.
     """
 
     network: ResNet
     image_size: int
     crop: bool
+    classes: Sequence[str] | None = None
 
 
 def open_network(path: str | os.PathLike) -> Found:
     """Opens a network.
 
     Args:
-      path: a `.keras` file; a SavedModel's folder; a run of the trainer, by its folder
-        or by the prefix of one of its checkpoints; or the prefix of a checkpoint of the
-        authors' code.
+      path: a `.keras` file; a SavedModel's folder; a run on a folder of images; a run
+        of the trainer, by its folder or by the prefix of one of its checkpoints; or the
+        prefix of a checkpoint of the authors' code.
 
     Raises:
       OSError, ValueError: there is none.
     """
     path = os.fspath(path)
+    if classifier_runs.is_run(path):
+        run = classifier_runs.load(path)
+        return Found(run.network, run.image_size, True, run.classes)
     if is_run(path):
         # Slow to import, and needed here only.
         from sact_tf.model_garden import configs, runs
@@ -63,8 +70,10 @@ def load(path: str | os.PathLike) -> ResNet:
 
 
 def is_run(path: str | os.PathLike) -> bool:
-    """Whether this is a run of the trainer, or one of its checkpoints."""
+    """Whether this is a run of the Garden's trainer, or one of its checkpoints."""
     path = os.fspath(path)
+    if classifier_runs.is_run(path):
+        return False
     if os.path.isdir(path):
         return not os.path.exists(f"{path}/saved_model.pb")
     folder = pathlib.Path(path).absolute().parent

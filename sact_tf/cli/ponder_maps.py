@@ -4,11 +4,11 @@ For every image a picture (the image, the map of all blocks together, the map of
 block) and an .npz of the raw maps; for all of them an overview: images of the lowest,
 an average and the highest ponder cost.
 
-    python -m tools.ponder_maps --model sact.keras --output maps \
+    sact-tf ponder-maps --model sact.keras --output maps \
         photographs/ 'more/*.jpg'
 """
 
-import json
+import argparse
 import pathlib
 import sys
 
@@ -18,6 +18,7 @@ from tqdm import tqdm
 from sact_tf import folders, visualization
 from sact_tf.checkpoints import files
 from sact_tf.cli import command_line, networks
+from sact_tf.cli.flags import Parser
 from sact_tf.data import image_files, preprocessing
 from sact_tf.models.config import FAMILIES
 from sact_tf.models.options import check_halting_bias
@@ -25,9 +26,8 @@ from sact_tf.models.options import check_halting_bias
 _COLUMNS = 4  # of the overview
 
 
-def main() -> None:
-    """Parses the flags, computes the maps, draws them."""
-    parser = command_line.parser("ponder_maps", __doc__)
+def add_flags(parser: Parser) -> None:
+    """Adds the command's flags."""
     parser.add_argument(
         "images", nargs="+", help="image files, folders (searched), or glob patterns"
     )
@@ -51,12 +51,11 @@ def main() -> None:
     parser.add_argument(
         "--halting_bias", type=float, help="added to every halting logit"
     )
-    parser.add_argument("--json", action="store_true", help="print the costs as JSON")
-    flags = parser.parse_args()
-    if flags.longer_side < 0:
-        raise ValueError(
-            f"--longer_side must be zero or more. Received: {flags.longer_side}"
-        )
+
+
+def run(flags: argparse.Namespace) -> dict:
+    """Computes the maps, draws them."""
+    command_line.require_at_least(flags, longer_side=0)
     names = image_files.find_named(flags.images)
     outputs = image_files.output_names(names, taken=["overview"])
     model = networks.load(flags.model)
@@ -80,14 +79,12 @@ def main() -> None:
         _draw(done, flags)
         _draw_overview(done, costs, flags)
     folders.write_json(flags.output / "costs.json", costs)
-    if flags.json:
-        print(json.dumps({"images": costs, "failed": failed}, indent=1))
-    else:
-        print(f"{flags.output}/: pictures of {len(done)} images, overview.png.")
-    if failed:
-        raise ValueError(
-            f"{len(failed)} of {len(names)} images could not be used, see above"
-        )
+    return command_line.partly({"images": costs, "failed": failed}, len(names))
+
+
+def show(result: dict, flags: argparse.Namespace) -> str:
+    """The result for people."""
+    return f"{flags.output}/: pictures of {len(result['images'])} images, overview.png."
 
 
 def _compute(model, targets, flags):
@@ -208,5 +205,9 @@ def _draw_overview(done, costs, flags):
     visualization.save(figure, flags.output / "overview.png")
 
 
+COMMAND = command_line.Command(
+    "ponder_maps", __doc__, add_flags, run, show, "print the costs as JSON"
+)
+
 if __name__ == "__main__":
-    command_line.run(main)
+    COMMAND.main()

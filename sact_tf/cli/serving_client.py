@@ -2,14 +2,14 @@ r"""Asks a server of TensorFlow Serving what is on images, and what finding out 
 
 With --output, what is interrupted goes on with the same command.
 
-python -m tools.serving_client --server localhost:8500 --model sact cat.jpg dogs/
-python -m tools.serving_client --server localhost:8501 --rest --model sact cat.jpg \
+sact-tf serving-client --server localhost:8500 --name sact cat.jpg dogs/
+sact-tf serving-client --server localhost:8501 --rest --name sact cat.jpg \
         --halting_bias 2
-python -m tools.serving_client --server localhost:8500 --model sact cat.jpg \
+sact-tf serving-client --server localhost:8500 --name sact cat.jpg \
         --explain --output drawn
 """
 
-import json
+import argparse
 import os
 import pathlib
 
@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from sact_tf import resumable, visualization
 from sact_tf.cli import command_line
+from sact_tf.cli.flags import Parser
 from sact_tf.data import image_files
 from sact_tf.serving.client import Client, ServingError, per_image
 from sact_tf.serving.detection import AS_EXPORTED
@@ -26,9 +27,8 @@ from sact_tf.serving.detection import AS_EXPORTED
 _MAP = "ponder_cost_map"
 
 
-def main() -> None:
-    """Parses the flags, asks, prints or draws the answers."""
-    parser = command_line.parser("serving_client", __doc__)
+def add_flags(parser: Parser) -> None:
+    """Adds the command's flags."""
     parser.add_argument(
         "images",
         nargs="+",
@@ -36,7 +36,9 @@ def main() -> None:
     )
     parser.add_argument("--server", required=True, metavar="HOST:PORT")
     parser.add_argument("--rest", action="store_true", help="REST instead of gRPC")
-    parser.add_argument("--model", default="sact", help="its name (default: sact)")
+    parser.add_argument(
+        "--name", default="sact", help="of the model on the server (default: sact)"
+    )
     parser.add_argument("--version", type=int, help="default: the latest")
     parser.add_argument(
         "--halting_bias",
@@ -77,18 +79,14 @@ def main() -> None:
     parser.add_argument(
         "--timeout", type=float, default=30.0, help="seconds, of a request"
     )
-    parser.add_argument("--json", action="store_true", help="print the answers as JSON")
-    flags = parser.parse_args()
+    parser.renamed(model="name")
+
+
+def run(flags: argparse.Namespace) -> list[dict]:
+    """Asks, and draws the answers."""
     if flags.output and not flags.explain:
         raise ValueError("--output draws ponder cost maps; ask for them with --explain")
-    if flags.batch_size < 1:
-        raise ValueError(
-            f"--batch_size must be at least 1. Received: {flags.batch_size}"
-        )
-    if flags.num_proposals is not None and flags.num_proposals < 1:
-        raise ValueError(
-            f"--num_proposals must be at least 1. Received: {flags.num_proposals}"
-        )
+    command_line.require_at_least(flags, batch_size=1, num_proposals=1)
     if flags.proposal_threshold is not None and not 0 <= flags.proposal_threshold <= 1:
         raise ValueError(
             "--proposal_threshold must be a number from 0 to 1. Received: "
@@ -96,17 +94,22 @@ def main() -> None:
         )
     files = image_files.find_named(flags.images)
     answers = _asked(files, flags) if flags.output else _ask(list(files), flags)
-    if flags.json:
-        print(json.dumps([_for_machines(answer) for answer in answers], indent=1))
-        return
-    for answer in answers:
-        print(f"{answer['image']}: {_title(answer, flags.score)}")
+    return [_for_machines(answer) for answer in answers]
+
+
+def show(result: list[dict], flags: argparse.Namespace) -> str:
+    """The result for people."""
+    return "\n".join(
+        f"{answer['image']}: {_title(answer, flags.score)}" for answer in result
+    )
 
 
 def _asked(files, flags):
     """Answers, of which pictures are drawn; what is there already is not asked for."""
     settings = {
-        **{name: getattr(flags, name) for name in ("model", "version", "score")},
+        "model": flags.name,
+        "version": flags.version,
+        "score": flags.score,
         "halting_bias": flags.halting_bias,
         **_limits(flags),
         "images": [str(path.resolve()) for path in files],
@@ -165,7 +168,7 @@ def _predict(client, signature, inputs, flags):
         if f'"{signature}" not found' not in str(error):
             raise
         raise ValueError(
-            f"{flags.model} cannot be told which regions to look at: it is no "
+            f"{flags.name} cannot be told which regions to look at: it is no "
             f"detector, or an earlier version has exported it. ({error})"
         ) from error
 
@@ -182,7 +185,7 @@ def _limits(flags):
 def _client(flags):
     return Client(
         flags.server,
-        flags.model,
+        flags.name,
         version=flags.version,
         protocol="rest" if flags.rest else "grpc",
         timeout=flags.timeout,
@@ -271,5 +274,9 @@ def _pixels(path, region=(0.0, 0.0, 1.0, 1.0), shape=None):
     return np.asarray(pixels) / np.float32(127.5) - 1
 
 
+COMMAND = command_line.Command(
+    "serving_client", __doc__, add_flags, run, show, "print the answers as JSON"
+)
+
 if __name__ == "__main__":
-    command_line.run(main)
+    COMMAND.main()

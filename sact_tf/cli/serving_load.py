@@ -1,6 +1,6 @@
 r"""Latency and throughput of a served model, for several numbers of clients.
 
-    python -m tools.serving_load --server localhost:8500 --model sact \
+    sact-tf serving-load --server localhost:8500 --name sact \
         --clients 1 2 4 8 --requests 200 photographs/
 
 Every client is a thread with a connection of its own that sends one image after the
@@ -8,27 +8,28 @@ other. Percentiles are of what a client waits for an answer. Several servers are
 in turns, so that what else the machine does weighs on all of them alike, and compared
 with the first:
 
-    python -m tools.serving_load --server localhost:8500 --server localhost:9500 \
+    sact-tf serving-load --server localhost:8500 --server localhost:9500 \
         --rounds 5 --requests 200 photographs/
 """
 
+import argparse
 import concurrent.futures
-import json
 import time
 
 import numpy as np
 from tqdm import tqdm
 
 from sact_tf.cli import command_line
+from sact_tf.cli.flags import Parser
 from sact_tf.data import image_files
+from sact_tf.evaluation import report
 from sact_tf.serving.client import Client
 
 _PERCENTILES = (50, 90, 95, 99)
 
 
-def main() -> None:
-    """Parses the flags, sends the requests, prints a table."""
-    parser = command_line.parser("serving_load", __doc__)
+def add_flags(parser: Parser) -> None:
+    """Adds the command's flags."""
     parser.add_argument("images", nargs="+", help="files, folders, or glob patterns")
     parser.add_argument(
         "--server",
@@ -38,7 +39,9 @@ def main() -> None:
         help="say it several times to compare servers",
     )
     parser.add_argument("--rest", action="store_true", help="REST instead of gRPC")
-    parser.add_argument("--model", default="sact", help="its name (default: sact)")
+    parser.add_argument(
+        "--name", default="sact", help="of the model on the server (default: sact)"
+    )
     parser.add_argument("--version", type=int, help="default: the latest")
     parser.add_argument(
         "--clients",
@@ -61,28 +64,29 @@ def main() -> None:
     )
     parser.add_argument("--halting_bias", type=float, default=0.0)
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    flags = parser.parse_args()
-    if min(flags.requests, *flags.clients) < 1:
-        raise ValueError("--requests and --clients must be at least 1")
+    parser.renamed(model="name")
+
+
+def run(flags: argparse.Namespace) -> list[dict]:
+    """Sends the requests."""
+    command_line.require_at_least(flags, requests=1, clients=1)
     if not 1 <= flags.rounds <= flags.requests:
         raise ValueError("--rounds must be at least 1 and not above --requests")
     files = [
         image_files.as_png_or_jpeg(path) for path in image_files.find(flags.images)
     ]
-    rows = [row for count in flags.clients for row in _rows(count, files, flags)]
-    if flags.json:
-        print(json.dumps(rows, indent=1))
-        return
+    return [row for count in flags.clients for row in _rows(count, files, flags)]
+
+
+def show(result: list[dict], flags: argparse.Namespace) -> str:
+    """The result for people."""
     names = ["first", *(f"{percentile} %" for percentile in _PERCENTILES)]
-    print(f"| server | clients | {' | '.join(names)} | images/s | ratio |")
-    print(f"|---|---|{'---|' * len(names)}---|---|")
-    for row in rows:
-        times = " | ".join(f"{1000 * row[name]:.1f} ms" for name in names)
-        print(
-            f"| {row['server']} | {row['clients']} | {times} "
-            f"| {row['images_per_second']:.1f} | {row['ratio']:.2f} |"
-        )
+    table = [["server", "clients", *names, "images/s", "ratio"]]
+    for row in result:
+        times = [f"{1000 * row[name]:.1f} ms" for name in names]
+        speed = [f"{row['images_per_second']:.1f}", f"{row['ratio']:.2f}"]
+        table.append([row["server"], str(row["clients"]), *times, *speed])
+    return report.pipe_table(table)
 
 
 def _rows(count, files, flags):
@@ -126,7 +130,7 @@ def _run(server, count, requests, files, flags):
             seconds = []
             with Client(
                 server,
-                flags.model,
+                flags.name,
                 version=flags.version,
                 protocol="rest" if flags.rest else "grpc",
                 timeout=flags.timeout,
@@ -151,5 +155,7 @@ def _run(server, count, requests, files, flags):
     return np.concatenate([np.array(own) for own in seconds if own]), elapsed
 
 
+COMMAND = command_line.Command("serving_load", __doc__, add_flags, run, show)
+
 if __name__ == "__main__":
-    command_line.run(main)
+    COMMAND.main()

@@ -5,7 +5,7 @@ same command is given again.
 
 Several processes train together when each has its TF_CONFIG and
 runtime.distribution_strategy is multi_worker_mirrored or parameter_server: see
-docs/distributed.md, and python -m tools.launch_local for processes on this machine.
+docs/distributed.md, and sact-tf launch-local for processes on this machine.
 Exit code 138 says that another process has ended, and that this command, given to all
 of them again, goes on from the last checkpoint.
 """

@@ -10,7 +10,8 @@ import tensorflow as tf
 from sact_tf.data import decoding
 
 _CIFAR_SIZE = 32
-_CIFAR_MARGIN = 2
+#: Of the side of a small image: how far it is shifted at most (2 of 32 pixels).
+_MARGIN = 1 / 16
 
 #: Of the Inception preprocessing: how the crop and the colours are drawn.
 MIN_OBJECT_COVERED = 0.1
@@ -25,7 +26,12 @@ _RESIZE_METHODS = ("bilinear", "nearest", "bicubic", "area")
 
 
 def imagenet(
-    encoded: tf.Tensor, boxes: tf.Tensor, size: int, seed: tf.Tensor
+    encoded: tf.Tensor,
+    boxes: tf.Tensor,
+    size: int,
+    seed: tf.Tensor,
+    *,
+    areas: tuple[float, float] = AREAS,
 ) -> tf.Tensor:
     """Inception v3's augmentation (supplement A.1).
 
@@ -39,6 +45,7 @@ def imagenet(
         upright image's sides; N may be zero.
       size: S, side of the result.
       seed: int32 [2].
+      areas: least and largest area of the crop, as shares of the image's.
 
     Returns:
       float32 [S, S, 3] in [-1, 1].
@@ -48,8 +55,8 @@ def imagenet(
     # Only the crop of a JPEG is decoded: most of the time of this function otherwise.
     image = tf.cond(
         as_it_is,
-        lambda: _decode_crop(encoded, boxes, crop_seed),
-        lambda: _crop(decoding.decode(encoded), boxes, crop_seed),
+        lambda: _decode_crop(encoded, boxes, crop_seed, areas),
+        lambda: _crop(decoding.decode(encoded), boxes, crop_seed, areas),
     )
     image = tf.image.convert_image_dtype(image, tf.float32)
     method = tf.random.stateless_uniform(
@@ -69,39 +76,44 @@ def imagenet(
     return 2.0 * tf.clip_by_value(image, 0.0, 1.0) - 1.0
 
 
-def cifar(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """A random 32x32 crop of the image padded to 36x36, mirrored half of the time.
+def cifar(image: tf.Tensor, seed: tf.Tensor, size: int = _CIFAR_SIZE) -> tf.Tensor:
+    """The image shifted by up to a 16th of its side, mirrored half of the time.
+
+    Of 32x32 pixels that is a random crop of the image padded to 36x36.
 
     Args:
-      image: uint8 [32, 32, 3].
+      image: uint8 or float32 [S, S, 3] of 0 to 255.
       seed: int32 [2].
+      size: S.
 
     Returns:
-      float32 [32, 32, 3], standardised.
+      float32 [S, S, 3], standardised.
     """
     crop_seed, flip_seed = _split(seed, 2)
-    side = [_CIFAR_MARGIN] * 2
+    side = [round(size * _MARGIN)] * 2
     image = tf.pad(tf.cast(image, tf.float32), [side, side, [0, 0]])
-    image = tf.image.stateless_random_crop(
-        image, [_CIFAR_SIZE, _CIFAR_SIZE, 3], crop_seed
-    )
+    image = tf.image.stateless_random_crop(image, [size, size, 3], crop_seed)
     image = tf.image.stateless_random_flip_left_right(image, flip_seed)
     return tf.image.per_image_standardization(image)
 
 
 def sample_crop(
-    shape: tf.Tensor, boxes: tf.Tensor, seed: tf.Tensor
+    shape: tf.Tensor,
+    boxes: tf.Tensor,
+    seed: tf.Tensor,
+    areas: tuple[float, float] = AREAS,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Draws a crop that shows at least a tenth of some object.
 
-    Its aspect ratio is between 0.75 and 1.33, its area 5 to 100 % of the image's.
-    Without boxes the whole image is the object.
+    Its aspect ratio is between 0.75 and 1.33, its area by default 5 to 100 % of the
+    image's. Without boxes the whole image is the object.
 
     Args:
       shape: int32 [3], of the image.
       boxes: see `imagenet`; what lies outside of the image is cut off, and boxes
         without any area do not count.
       seed: int32 [2].
+      areas: see `imagenet`.
 
     Returns:
       Begin and size, each int32 [3], as tf.slice takes them.
@@ -114,7 +126,7 @@ def sample_crop(
         seed,
         min_object_covered=MIN_OBJECT_COVERED,
         aspect_ratio_range=ASPECT_RATIOS,
-        area_range=AREAS,
+        area_range=areas,
         max_attempts=_MAX_CROPS,
         use_image_if_no_bounding_boxes=True,
     )
@@ -122,15 +134,15 @@ def sample_crop(
     return begin, tf.concat([size[:2], channels], axis=0)
 
 
-def _decode_crop(encoded, boxes, seed):
+def _decode_crop(encoded, boxes, seed, areas):
     shape = tf.concat([tf.image.extract_jpeg_shape(encoded)[:2], [3]], axis=0)
-    begin, size = sample_crop(shape, boxes, seed)
+    begin, size = sample_crop(shape, boxes, seed, areas)
     window = tf.concat([begin[:2], size[:2]], axis=0)
     return tf.image.decode_and_crop_jpeg(encoded, window, channels=3)
 
 
-def _crop(image, boxes, seed):
-    begin, size = sample_crop(tf.shape(image), boxes, seed)
+def _crop(image, boxes, seed, areas):
+    begin, size = sample_crop(tf.shape(image), boxes, seed, areas)
     return tf.ensure_shape(tf.slice(image, begin, size), [None, None, 3])
 
 

@@ -27,7 +27,7 @@ def imagenet(image: tf.Tensor, size: int) -> tf.Tensor:
     """
     image = tf.image.convert_image_dtype(image, tf.float32)
     image = tf.image.central_crop(image, CENTRAL_FRACTION)
-    return 2.0 * _resize(image, size) - 1.0
+    return 2.0 * resized(image, size) - 1.0
 
 
 def cifar(image: tf.Tensor, size: int) -> tf.Tensor:
@@ -40,7 +40,7 @@ def cifar(image: tf.Tensor, size: int) -> tf.Tensor:
     Returns:
       float32 [S, S, 3].
     """
-    return tf.image.per_image_standardization(_resize(tf.cast(image, tf.float32), size))
+    return tf.image.per_image_standardization(resized(tf.cast(image, tf.float32), size))
 
 
 #: By family of networks.
@@ -63,7 +63,7 @@ def whole_image(image: tf.Tensor, size: int, family: str) -> tf.Tensor:
     Returns:
       float32 [S, S, 3].
     """
-    return normalize(_resize(tf.cast(image, tf.float32), size), family)
+    return normalize(resized(tf.cast(image, tf.float32), size), family)
 
 
 def detection(image: tf.Tensor, shorter_side: int, longer_side: int) -> tf.Tensor:
@@ -102,7 +102,16 @@ def normalize(images: tf.Tensor, family: str) -> tf.Tensor:
     return images / 127.5 - 1.0
 
 
-def _resize(image, size):
+def resized(image: tf.Tensor, size: int) -> tf.Tensor:
+    """The image at S x S pixels, as in evaluation.
+
+    Args:
+      image: uint8 or float32 [H, W, 3].
+      size: S.
+
+    Returns:
+      float32 [S, S, 3], of the values' range; bilinear, without antialiasing.
+    """
     # tf.image.resize samples at pixel centres, which TensorFlow 1 did not.
     size = [size, size]
     resized = tf.raw_ops.ResizeBilinear(images=image[tf.newaxis], size=size)[0]

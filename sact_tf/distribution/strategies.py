@@ -28,7 +28,7 @@ def check(name: str, cluster: Cluster | None) -> None:
         if name in OF_SEVERAL:
             raise ValueError(
                 f"{field}={name} needs several processes, each with its TF_CONFIG. "
-                "Start them with python -m tools.launch_local, or see "
+                "Start them with sact-tf launch-local, or see "
                 "docs/distributed.md"
             )
         return

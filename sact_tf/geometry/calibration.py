@@ -5,7 +5,7 @@ rows are gathered, and find their neighbours by a table. "auto" lets units run i
 on positions that have halted until that has cost as much as packing. So it never takes
 more than about twice the time of one who knows the masks beforehand.
 
-`python -m tools.benchmark calibrate` measures the constants on a machine and saves them
+`sact-tf benchmark calibrate` measures the constants on a machine and saves them
 where this module looks. A network takes them as an argument and keeps them in its
 config; that file is only the default.
 """
@@ -226,7 +226,7 @@ def from_dict(values: Mapping, what: str) -> Calibration:
             raise ValueError
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{what} must hold a calibration as `python -m tools.benchmark calibrate` "
+            f"{what} must hold a calibration as `sact-tf benchmark calibrate` "
             "writes it; repeat that, or remove it"
         ) from error
     return calibration

@@ -61,8 +61,8 @@ class DetectionModel(hyperparams.Config):
 class DetectionData(cfg.DataConfig):
     """Images with boxes: TFRecords, TFDS, or a COCO JSON and a folder of images.
 
-    One of `input_path` (as tools.coco_to_tfrecord writes them), `tfds_name` (coco/2014
-    or coco/2017), or `annotation_file` and `image_dir` must be set.
+    One of `input_path` (as `sact-tf coco-to-tfrecord` writes them), `tfds_name`
+    (coco/2014 or coco/2017), or `annotation_file` and `image_dir` must be set.
 
     Attributes:
       annotation_file: COCO JSON.

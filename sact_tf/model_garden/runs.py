@@ -80,7 +80,7 @@ def train(
     actions: Sequence[Callable[[dict], None]] = (),
     save_aside: bool = False,
 ) -> tf_keras.Model:
-    """What tools.train does, within a process: a run that was stopped goes on.
+    """What `sact-tf train` does, within a process: a run that was stopped goes on.
 
     Args:
       params: the experiment.

@@ -96,7 +96,7 @@ class ResNet(CostLogging, Backbone):
             training, too, and no gradients for scales and offsets.
           batch_norm_momentum: decay of the moving statistics; 0.997 (imagenet) or 0.9
             by default. Less suits trainings of a few hundred steps.
-          calibration: when "auto" packs, as `python -m tools.benchmark calibrate`
+          calibration: when "auto" packs, as `sact-tf benchmark calibrate`
             measures it; by default what was measured on this machine, if anything was,
             which is then kept with the network. Changes times, no numbers.
           sampling: SSBNet: "adaptive", "uniform", "bilinear", "depthwise", or one of

@@ -11,7 +11,7 @@ def call(monkeypatch, capsys, tool, *arguments):
     monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
     code = 0
     try:
-        command_line.run(tool.main)
+        command_line.run(getattr(tool, "COMMAND", None) or tool.main)
     except SystemExit as exit:
         code = exit.code
     captured = capsys.readouterr()

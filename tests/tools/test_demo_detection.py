@@ -1,3 +1,4 @@
+import argparse
 import json
 
 import numpy as np
@@ -13,6 +14,7 @@ def interrupted(tmp_path_factory):
     """The demo, stopped once; its folder, and where each training began."""
     folder = tmp_path_factory.mktemp("demo") / "output"
     began, original = [], runs.train
+    flags = argparse.Namespace(output=folder, quick=True)
 
     def train(params, place, actions=()):
         began.append((place.name, runs.steps_done(str(place))))
@@ -24,8 +26,8 @@ def interrupted(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "train", train)
         with pytest.raises(KeyboardInterrupt):
-            demo_detection.run(folder, quick=True)
-        demo_detection.run(folder, quick=True)
+            demo_detection.run(flags)
+        demo_detection.run(flags)
     return folder, began
 
 

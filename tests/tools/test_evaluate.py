@@ -155,7 +155,7 @@ def test_a_broken_image_is_named(networks, evaluates, tmp_path):
     [
         (["--dataset", "imagenet", "--data_dir", "/does/not/exist"], "no folder"),
         (["--image_size", 63], "size must be 64 to 400"),
-        (["--image_size", 0], "--image_size must be positive"),
+        (["--image_size", 0], "--image_size must be at least 1"),
         (["--batch_size", 0], "--batch_size must be at least 1"),
     ],
 )

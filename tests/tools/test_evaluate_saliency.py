@@ -25,16 +25,16 @@ def network(tmp_path_factory):
     return path
 
 
-def call(monkeypatch, capsys, *arguments, main=evaluate_saliency.main):
+def call(monkeypatch, capsys, *arguments, main=evaluate_saliency.COMMAND):
     monkeypatch.setattr(sys, "argv", ["tool", *map(str, arguments)])
     main()
     return capsys.readouterr()
 
 
 def small(data, output, *networks):
-    flags = ["--data", data, "--output", output, "--size", "96x64", "--model"]
+    flags = ["--data_dir", data, "--output", output, "--box", "96x64", "--model"]
     flags += [*networks, "--sigmas", "0", "2", "--gammas", "0.1", "--examples", "2"]
-    return [*flags, "--workers", "2"]
+    return [*flags, "--threads", "2"]
 
 
 def test_trained_and_random_weights(data, network, tmp_path, monkeypatch, capsys):
@@ -84,8 +84,8 @@ def test_sizes_are_those_of_the_networks(data, network, tmp_path, monkeypatch, c
         (["--size", "320"], "A size must be WIDTHxHEIGHT"),
         (["--size", "0x10"], "A size must be WIDTHxHEIGHT"),
         (["--size", "9x9", "8x8"], "2 sizes for 1 networks"),
-        (["--workers", "0"], "--workers must be at least 1. Received: 0"),
-        (["--batch-size", "-2"], "--batch-size must be at least 1. Received: -2"),
+        (["--workers", "0"], "--threads must be at least 1. Received: 0"),
+        (["--batch-size", "-2"], "--batch_size must be at least 1. Received: -2"),
         (["--model", "nowhere.keras"], "There is no file nowhere.keras"),
         (["--sigmas", "nan"], "sigmas must be numbers of zero or more"),
         (["--data", "nowhere"], "There is no folder nowhere/trainSet/Stimuli"),
@@ -140,12 +140,12 @@ def test_bad_input_is_one_line(network, tmp_path):
 def test_benchmark_times_every_part(monkeypatch, capsys):
     flags = ["--size", "64x48", "--map-size", "32x24", "--fixations", "9"]
     flags += ["--workers", "1"]
-    main = benchmark_saliency.main
+    main = benchmark_saliency.COMMAND
     captured = call(monkeypatch, capsys, *flags, "--json", main=main)
     result = json.loads(captured.out)
     assert all(value > 0 for value in result["milliseconds"].values())
     assert set(result["images_per_second"]) == {"tuning", "scoring"}
     captured = call(monkeypatch, capsys, *flags, main=main)
     assert "AUC-Judd" in captured.out and "images/s" in captured.out
-    with pytest.raises(ValueError, match="--fixations and --workers must be"):
+    with pytest.raises(ValueError, match="--fixations and --threads must be"):
         call(monkeypatch, capsys, *flags, "--fixations", "0", main=main)

@@ -95,7 +95,7 @@ def test_bad_input(network, draws, tmp_path, photographs):
     code, _, err = draws(*flags, tmp_path / "nowhere")
     assert code == 2 and "no file, folder or match" in err
     code, _, err = draws(*flags, photographs, "--longer_side", -1)
-    assert code == 2 and "--longer_side must be zero or more" in err
+    assert code == 2 and "--longer_side must be at least 0" in err
     assert not (tmp_path / "maps").exists()
     assert draws(*flags, photographs / "one.png")[0] == 0
     code, _, err = draws(*flags, photographs / "grey.png")

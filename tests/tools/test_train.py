@@ -53,7 +53,7 @@ def train(folder, experiment="sact_resnet_digit_scenes", overrides=TINY):
 
 def compare(monkeypatch, *arguments):
     monkeypatch.setattr(sys, "argv", ["compare_runs", *map(str, arguments)])
-    compare_runs.main()
+    compare_runs.COMMAND()
 
 
 def test_train_then_compare(tmp_path, monkeypatch, capsys):
