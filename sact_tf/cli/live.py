@@ -13,6 +13,7 @@ machine only unless --host says otherwise; it loads nothing from elsewhere.
     sact-tf live http://localhost:8501 --name sact
 """
 
+import argparse
 import pathlib
 import sys
 
@@ -20,6 +21,7 @@ import tensorflow as tf
 
 from sact_tf import errors, text_files
 from sact_tf.cli import command_line, networks
+from sact_tf.cli.flags import Parser
 from sact_tf.data import image_files
 from sact_tf.live import page, photographs, server, sources
 from sact_tf.models.config import FAMILIES
@@ -31,9 +33,8 @@ _MAX_EXAMPLES = 24
 _PREPROCESSING = ("central_crop", "whole_image")
 
 
-def main() -> None:
-    """Parses the flags, opens the network, serves the page until it is stopped."""
-    parser = command_line.parser("live", __doc__)
+def add_flags(parser: Parser) -> None:
+    """Adds the command's flags."""
     parser.add_argument(
         "model",
         metavar="MODEL",
@@ -87,7 +88,10 @@ def main() -> None:
         default=_PORT,
         help=f"0 takes any that is free (default: {_PORT})",
     )
-    flags = parser.parse_args()
+
+
+def run(flags: argparse.Namespace) -> dict:
+    """Opens the network, serves the page until it is stopped."""
     command_line.require_at_least(flags, port=0, image_size=1)
     if not 0 <= flags.score <= 1:
         raise ValueError(f"--score must be 0 to 1. Received: {flags.score}")
@@ -107,6 +111,12 @@ def main() -> None:
             print()
         finally:
             shown.close()
+        return {"title": title, "url": serving.url}
+
+
+def show(result: dict, flags: argparse.Namespace) -> str:
+    """Says that it has ended."""
+    return f"{result['url']} is closed."
 
 
 def _examples(folder):
@@ -165,7 +175,7 @@ def _classifier(flags, title):
         size = flags.image_size
     if flags.preprocessing:
         crop = flags.preprocessing == "central_crop"
-    labels = getattr(found, "class_names", None)
+    labels = found.classes
     if flags.labels:
         labels = text_files.lines(flags.labels)
     limits = checks.Limits(min_side=FAMILIES[network.family].stride)
@@ -215,7 +225,9 @@ def _detector(flags):
     return sources.Network(served(run.detector), halts, plain)
 
 
+COMMAND = command_line.Command("live", __doc__, add_flags, run, show)
+
 if __name__ == "__main__":
     # Every signature is traced once: TensorFlow's warnings of retracing mean others.
     tf.get_logger().setLevel("ERROR")
-    command_line.run(main)
+    COMMAND.main()
