@@ -37,7 +37,7 @@ demo-detection: setup
 	$(RUN) -m tools.demo_detection$(if $(OUTPUT), --output $(OUTPUT))
 
 docs: setup
-	$(RUN) -m mkdocs build --strict --clean --quiet
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --clean --quiet
 	@echo "site/index.html"
 
 lint: setup
