@@ -60,23 +60,21 @@ def test_whoever_opens_it_to_others_is_told(model, shown, monkeypatch, capsys):
     assert "Whoever reaches this machine" in errors
 
 
-def test_folders_that_networks_are_saved_to(
-    model, shown, tmp_path, monkeypatch, capsys
-):
-    of_keras = tmp_path / "of_keras"
-    files.save(files.load(model), of_keras)
+def test_folders_of_exports_and_of_keras(shown, tmp_path, monkeypatch, capsys):
     exported = export.write(classifier(network()), tmp_path, "served").folder.parent
-    for folder, baseline in ((of_keras, "plain network"), (exported, "never stopping")):
-        code, out, _ = call(
-            monkeypatch, capsys, live, folder, "--port", 0, "--examples", tmp_path / "e"
-        )
-        assert code == 2  # There are no such examples.
-        code, out, _ = call(monkeypatch, capsys, live, folder, "--port", 0)
-        assert code == 0 and folder.name in out
-        assert shown[-1].about()["baseline"] == baseline
-    flags = ["--labels", model]
+    code, out, _ = call(monkeypatch, capsys, live, exported, "--port", 0)
+    assert code == 0 and "served/1" in out
+    assert shown.pop().about()["baseline"] == "never stopping"
+    flags = ["--labels", exported]
     code, _, errors = call(monkeypatch, capsys, live, exported, *flags)
     assert code == 2 and "--labels cannot be said of" in errors
+    # The other kind is opened as networks are.
+    of_keras = tmp_path / "of_keras"
+    of_keras.mkdir()
+    for name in ("saved_model.pb", "keras_metadata.pb"):
+        (of_keras / name).touch()
+    code, _, errors = call(monkeypatch, capsys, live, of_keras)
+    assert code == 2 and "neither a .keras file nor a SavedModel" in errors
 
 
 @pytest.mark.parametrize(
@@ -85,6 +83,7 @@ def test_folders_that_networks_are_saved_to(
         (["nothing.keras"], "There is no saved network nothing.keras"),
         (["MODEL", "--port", 70000], "cannot be served at 127.0.0.1, port 70000"),
         (["MODEL", "--port", -1], "--port must be at least 0. Received: -1"),
+        (["MODEL", "--examples", "nowhere"], "--examples is to be a folder"),
         (["MODEL", "--score", 2], "--score must be 0 to 1. Received: 2.0"),
         (["MODEL", "--image_size", 8], "image_size must be at least 32"),
         (["http://127.0.0.1:1"], "127.0.0.1:1 is not there, or takes no requests"),
