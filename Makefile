@@ -7,11 +7,12 @@ RUN := $(VENV)/bin/python
 # Tests run in so many processes.
 JOBS ?= 2
 
-.PHONY: help setup demo demo-detection test lint format clean
+.PHONY: help setup demo demo-detection docs test lint format clean
 
 help:
 	@echo "make demo            set up, train on the embedded data, evaluate, draw, export"
 	@echo "make demo-detection  the same with a detector: train, evaluate, draw"
+	@echo "make docs            set up, build the documentation as a site, into site/"
 	@echo "make test            set up, check style, run the tests"
 	@echo "make format          bring the code into shape"
 	@echo "make clean           remove the environment (not the demos' output)"
@@ -34,6 +35,10 @@ demo: setup
 
 demo-detection: setup
 	$(RUN) -m tools.demo_detection$(if $(OUTPUT), --output $(OUTPUT))
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --clean --quiet
+	@echo "site/index.html"
 
 lint: setup
 	$(RUN) -m ruff check .

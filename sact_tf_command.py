@@ -22,7 +22,7 @@ GROUPS = {
         "launch-local",
     ),
     "Evaluate": ("evaluate", "evaluate-detection", "evaluate-saliency", "compare"),
-    "Use": ("detect", "ponder-maps", "fixed-camera"),
+    "Use": ("live", "detect", "ponder-maps", "fixed-camera"),
     "Serve": ("export-saved-model", "serving-client", "serving-load"),
     "Weights and data": ("import-checkpoint", "export-checkpoint", "coco-to-tfrecord"),
     "Demos": ("demo", "demo-detection"),

@@ -15,14 +15,20 @@ def test_maps_have_common_scales_and_two_bars(adaptivity, tmp_path):
     # Names of files are no formulas.
     figure = visualization.ponder_cost_maps(IMAGES, record, titles=["a", "$_$^"])
     axes = [axis for axis in figure.axes if axis.images]
-    maps = np.reshape(axes[: 2 * 5], (2, 5))
-    np.testing.assert_array_equal(
-        maps[1, 1].images[0].get_array(), record["ponder_cost_map"][1, :, :, 0]
-    )
-    assert len({axis.images[0].get_clim() for axis in maps[:, 1]}) == 1
-    assert len({axis.images[0].get_clim() for axis in maps[:, 2:].flat}) == 1
+    rows = np.reshape(axes[: 2 * 6], (2, 6))  # Image, over it, alone, and 3 blocks.
+    for cell in rows[1, 1:3]:
+        np.testing.assert_array_equal(
+            cell.images[-1].get_array(), record["ponder_cost_map"][1, :, :, 0]
+        )
+    grey, over = rows[1, 1].images
+    assert grey.get_array().ndim == 2 and 0 < over.get_alpha() < 1
+    assert rows[1, 2].images[0].get_alpha() is None
+    assert len({axis.images[-1].get_clim() for axis in rows[:, 1:3].flat}) == 1
+    assert len({axis.images[-1].get_clim() for axis in rows[:, 3:].flat}) == 1
+    # All maps have the size of the image.
+    assert {axis.get_xlim() for axis in rows[:, 1:].flat} == {(0, 24)}
     labels = {axis.get_xlabel() for axis in figure.axes}
-    assert {"ponder cost, all blocks", "ponder cost, one block"} <= labels
+    assert {"ponder cost, all blocks", "one block"} <= labels
     visualization.save(figure, tmp_path / "maps.png")
     assert (tmp_path / "maps.png").read_bytes().startswith(b"\x89PNG")
     assert visualization.to_array(figure).shape[2] == 3
@@ -89,3 +95,72 @@ def test_surface_of_the_grid_search_frames_the_best():
     assert framed == ["75.0"]
     np.testing.assert_allclose(axes.images[0].get_array(), 100 * surface)
     assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "0.1", "1"]
+
+
+def found_by_a_detector(counts):
+    """Boxes of each class as many as are said."""
+    classes = [number for number, count in counts.items() for _ in range(count)]
+    boxes = [(i, i, i + 4, i + 5) for i in range(len(classes))]
+    return {"boxes": boxes, "scores": [0.75] * len(classes), "classes": classes}
+
+
+def legend_of(figure):
+    (legend,) = figure.legends
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def test_detections_are_named_in_a_legend():
+    sizes = ((20, 30), (30, 20))
+    images = [np.zeros((*size, 3), np.float32) for size in sizes]
+    maps = [np.arange(6.0).reshape(2, 3), np.arange(6.0).reshape(3, 2) + 2]
+    found = [found_by_a_detector({1: 1, 2: 2}), found_by_a_detector({2: 9})]
+    names = {1: "red cells", 2: "platelets $"}
+    figure = visualization.detections(images, found, maps, names, titles=["a", "b"])
+    assert legend_of(figure) == ["red cells (1)", "platelets $ (11)"]
+    (few, _), (many, over) = np.reshape(figure.axes[:4], (2, 2))
+    captions = [text.get_text() for text in few.texts]
+    assert captions == ["red cells 0.75", "platelets $ 0.75", "platelets $ 0.75"]
+    # Many boxes would hide the image behind their captions.
+    assert len(many.patches) == 9 and not many.texts
+    colours = [patch.get_edgecolor() for patch in few.patches]
+    assert colours[0] != colours[1] == colours[2] == many.patches[0].get_edgecolor()
+    grey, shown = over.images
+    assert grey.get_array().shape == (30, 20) and shown.get_clim() == (0, 7)
+    np.testing.assert_array_equal(shown.get_array(), maps[1])
+    assert visualization.to_array(figure).shape[2] == 3
+
+
+def test_one_landscape_is_above_its_map():
+    for size, above in (((20, 30), True), ((30, 20), False)):
+        figure = visualization.detections(
+            [np.zeros((*size, 3))], [found_by_a_detector({})], [np.ones((2, 3))]
+        )
+        image, shown = (axis.get_subplotspec() for axis in figure.axes[:2])
+        assert (image.rowspan.start < shown.rowspan.start) == above
+        assert not figure.legends
+
+
+def test_many_classes_have_colours_of_their_own():
+    image = [np.zeros((20, 30, 3))]
+    found = [found_by_a_detector({3: 1, 13: 1, 80: 1})]
+    figure = visualization.detections(image, found, [np.ones((2, 3))])
+    colours = {patch.get_edgecolor() for patch in figure.axes[0].patches}
+    assert len(colours) == 3 and legend_of(figure) == ["3 (1)", "13 (1)", "80 (1)"]
+
+
+@pytest.mark.parametrize("scale", [None, (0.0, 9.0)])
+def test_overview_has_maps_below_their_images(scale):
+    sizes = [(20, 30), (30, 20), (20, 20), (20, 20), (20, 20)]
+    images = [np.zeros((*size, 3)) for size in sizes]
+    maps = [np.full((2, 2), float(i)) for i in range(5)]
+    titles = [str(i) for i in range(5)]
+    figure = visualization.ponder_cost_overview(images, maps, titles, scale)
+    axes = np.reshape(figure.axes[: 4 * 4], (4, 4))
+    assert [axis.get_title() for axis in axes[[0, 2]].flat[:5]] == titles
+    below = [*axes[1], axes[3, 0]]
+    for axis, values, size in zip(below, maps, sizes, strict=True):
+        np.testing.assert_array_equal(axis.images[-1].get_array(), values)
+        assert axis.get_xlim() == (0, size[1])
+    assert len(figure.axes) == 16 + (scale is not None)
+    if scale:
+        assert {axis.images[-1].get_clim() for axis in below} == {scale}

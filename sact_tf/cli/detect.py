@@ -241,11 +241,13 @@ def _detected(run, photo, pixels, picture, names, flags):
     scale = np.array(seen.shape[:2]) / pixels.shape[:2]
     original = {**detections, "boxes": detections["boxes"] / np.tile(scale, 2)}
     confident = detections["scores"] >= flags.score
+    total = image["flops"] + image["head_flops"]
     figure = visualization.detections(
         [seen],
         [{name: values[confident] for name, values in detections.items()}],
         [record["ponder_cost_map"][0, ..., 0].numpy()],
         names,
+        titles=[f"ponder cost {image['ponder_cost']:.2f}, {total:.3g} FLOPs"],
     )
     visualization.save(figure, picture)
     return {"image": image, "detections": coco.as_json([image], [original])}

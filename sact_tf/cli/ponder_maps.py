@@ -23,7 +23,7 @@ from sact_tf.data import image_files, preprocessing
 from sact_tf.models.config import FAMILIES
 from sact_tf.models.options import check_halting_bias
 
-_COLUMNS = 6  # of the overview
+_COLUMNS = 4  # of the overview
 
 
 def add_flags(parser: Parser) -> None:

@@ -237,11 +237,13 @@ def _draw(path, answer, score, picture):
 
 
 def _detections(path, answer):
+    total = answer["flops"] + answer["head_flops"]
     return visualization.detections(
         [_pixels(path)],
         [answer],
         [answer["ponder_cost_map"]],
         dict(zip(answer["classes"].tolist(), answer["names"], strict=True)),
+        titles=[f"ponder cost {answer['ponder_cost']:.2f}, {total:.3g} FLOPs"],
     )
 
 

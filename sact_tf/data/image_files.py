@@ -182,17 +182,32 @@ def read(
       ValueError: the file is no image, is damaged, or is absurdly large.
       OSError: the file cannot be opened.
     """
-    encoded = contents(path)
-    try:
-        pixels = _decode(encoded, (-1, -1) if size is None else size).numpy()
-    except (tf.errors.OpError, MemoryError) as error:
-        raise _unreadable(path, error) from error
+    pixels = decoded(contents(path), path, size)
     if longer_side:
         scale = longer_side / max(pixels.shape[:2])
         sides = [max(1, round(side * scale)) for side in pixels.shape[1::-1]]
         image = Image.fromarray(pixels).resize(sides, Image.Resampling.BILINEAR)
         pixels = np.asarray(image)
     return pixels
+
+
+def decoded(
+    encoded: bytes, name: str | os.PathLike, size: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Pixels of what `contents` or `native` gave: uint8 [H, W, 3], upright.
+
+    Args:
+      encoded: the file.
+      name: what to call it in messages.
+      size: as for `read`.
+
+    Raises:
+      ValueError: the file is damaged.
+    """
+    try:
+        return _decode(encoded, (-1, -1) if size is None else size).numpy()
+    except (tf.errors.OpError, MemoryError) as error:
+        raise _unreadable(name, error) from error
 
 
 def read_raw(path: str | os.PathLike) -> tuple[np.ndarray, bytes]:
@@ -224,28 +239,42 @@ def contents(path: str | os.PathLike) -> bytes:
         looked for whether a file that is left alone can be decoded.
       OSError: the file cannot be opened.
     """
-    encoded = pathlib.Path(path).read_bytes()
+    return native(pathlib.Path(path).read_bytes(), path)
+
+
+def native(encoded: bytes, name: str | os.PathLike) -> bytes:
+    """The bytes of a file as `decoding` takes them; see `contents`.
+
+    Args:
+      encoded: the file.
+      name: what to call it in messages.
+
+    Raises:
+      ValueError: as `contents`.
+    """
     if not encoded:
-        raise _unreadable(path, ValueError("the file is empty"))
-    native = _is_native(encoded)
+        raise _unreadable(name, ValueError("the file is empty"))
+    is_native = _is_native(encoded)
     Image.init()
-    formats = [name for name in _CONVERTED if name in Image.OPEN]
+    formats = None
+    if not is_native:
+        formats = [kind for kind in _CONVERTED if kind in Image.OPEN]
     try:
-        with Image.open(io.BytesIO(encoded), formats=None if native else formats) as im:
-            return encoded if native else _as_png(im)
+        with Image.open(io.BytesIO(encoded), formats=formats) as image:
+            return encoded if is_native else _as_png(image)
     except Image.UnidentifiedImageError as error:
-        if native:  # Pillow only looks at its size here; it need not know it.
+        if is_native:  # Pillow only looks at its size here; it need not know it.
             return encoded
         raise UnknownFormatError(
-            f"{path} is no readable image: it is none of {KNOWN}. Convert it to PNG "
+            f"{name} is no readable image: it is none of {KNOWN}. Convert it to PNG "
             "or JPEG"
         ) from error
     except Image.DecompressionBombError as error:
-        raise _unreadable(path, error) from error
+        raise _unreadable(name, error) from error
     except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
-        if native:
+        if is_native:
             return encoded
-        raise _unreadable(path, error) from error
+        raise _unreadable(name, error) from error
 
 
 def is_native(path: str | os.PathLike) -> bool:

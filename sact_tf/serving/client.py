@@ -24,6 +24,9 @@ from tensorflow_serving.apis import (
 from urllib3.util.retry import Retry
 
 from sact_tf.serving import warmup
+from sact_tf.serving.answers import per_image
+
+__all__ = ["ATTEMPTS", "Client", "ServingError", "per_image"]
 
 #: Attempts after which a server is taken to be unavailable; waits double between them.
 ATTEMPTS = 5
@@ -34,7 +37,6 @@ _SETTINGS = {
     "num_proposals": np.int32,
     "proposal_threshold": np.float32,
 }
-_DETECTIONS = ("boxes", "normalized_boxes", "classes", "names", "scores")
 
 
 class ServingError(RuntimeError):
@@ -138,25 +140,6 @@ class Client:
     def __exit__(self, *_):
         """Closes the connection."""
         self.close()
-
-
-def per_image(answer: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
-    """An answer image by image: what only fills up the arrays of a batch is cut off.
-
-    These are detections beyond `num_detections`, and maps beyond their images: no
-    position costs nothing, so there the ponder cost is zero.
-    """
-    images = []
-    for index in range(len(answer["flops"])):
-        values = {key: value[index] for key, value in answer.items()}
-        for key, value in values.items():
-            if key in _DETECTIONS and "num_detections" in values:
-                values[key] = value[: values["num_detections"]]
-            elif key.endswith("ponder_cost_map") and value.ndim:
-                height, width = (np.count_nonzero(v) for v in (value[:, 0], value[0]))
-                values[key] = value[:height, :width]
-        images.append(values)
-    return images
 
 
 class _Grpc:

@@ -207,7 +207,7 @@ def test_classes_have_the_names_of_the_run(
     monkeypatch.setattr(
         detect.visualization,
         "detections",
-        lambda *arguments: captions.append(arguments[3]) or drawn(*arguments),
+        lambda *given, **more: captions.append(given[3]) or drawn(*given, **more),
     )
     image = data[1] / "000010.png"
     flags = [image, "--model", trained, "--json", "--output"]
