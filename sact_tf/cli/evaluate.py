@@ -23,7 +23,8 @@ from sact_tf import folders, resumable, text_files, visualization
 from sact_tf.checkpoints import files
 from sact_tf.cli import command_line, networks
 from sact_tf.data import digit_scenes, preprocessing, sources
-from sact_tf.evaluation import report
+from sact_tf.evaluation import comparison, report
+from sact_tf.layers.adaptive_blocks import EXECUTIONS
 from sact_tf.models.options import has_halting_scores
 
 _SAVE_EVERY = 30.0  # seconds
@@ -53,6 +54,12 @@ def main() -> None:
         "stop sooner",
     )
     parser.add_argument(
+        "--execution",
+        choices=EXECUTIONS,
+        help="where units of ACT, SACT and SSIN networks are computed: times differ, "
+        "numbers do not; by default as the network was made",
+    )
+    parser.add_argument(
         "--output",
         type=pathlib.Path,
         help="folder for table.md, results.json and the curves; with it, an "
@@ -66,6 +73,11 @@ def main() -> None:
     flags = parser.parse_args()
     source = open_data(flags)
     loaded = {name: networks.load(path) for name, path in named(flags.model).items()}
+    if flags.execution:
+        loaded = {
+            name: comparison.with_execution(model, flags.execution)
+            for name, model in loaded.items()
+        }
     if flags.halting_bias and not any(map(_halts, loaded.values())):
         raise ValueError(
             "--halting_bias is for ACT and SACT networks, and there is none among "
