@@ -16,7 +16,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import tensorflow as tf
 import tf_keras
 
-from sact_tf.cli import benchmark, command_line
+from sact_tf.cli import command_line
+from sact_tf.cli.benchmark.settings import SIZES
+from sact_tf.cli.benchmark.timing import fastest
 from sact_tf.evaluation import report
 from sact_tf.geometry import Dense
 from sact_tf.geometry.maps import linear_score
@@ -34,7 +36,7 @@ def main() -> None:
     parser = command_line.parser("benchmark_dense", __doc__)
     parser.add_argument(
         "--image_size",
-        choices=benchmark.SIZES,
+        choices=SIZES,
         default="600x848",
         help="size of the images (600x848)",
     )
@@ -65,7 +67,7 @@ def main() -> None:
 
 def _of_block(flags, block):
     stride, width = 2 ** (block + 1), 64 * 2 ** (block - 1)
-    size = [-(-side // stride) for side in benchmark.SIZES[flags.image_size]]
+    size = [-(-side // stride) for side in SIZES[flags.image_size]]
     shape = [flags.batch_size, *size]
     unit = BottleneckUnit(4 * width, width, batch_norm=_NORM, name="unit")
     features = tf.random.normal([*shape, 4 * width])
@@ -98,7 +100,7 @@ def _of_block(flags, block):
         name: functools.partial(_run, tf.function(run, autograph=False), *inputs)
         for name, (run, *inputs) in runs.items()
     }
-    seconds = benchmark.fastest(candidates, flags.turns, f"block {block}")
+    seconds = fastest(candidates, flags.turns, f"block {block}")
     one_pass = seconds["a copy"] / 2
     return [
         {

@@ -95,8 +95,8 @@ def _flags():
     parser.add_argument(
         "--data_dir",
         required=True,
-        help="CIFAR-10: its archive for C or for Python, unpacked, a TFDS directory, or "
-        "TF-Slim's TFRecords",
+        help="CIFAR-10: one of its archives (for C, for Python), unpacked, a TFDS "
+        "directory, or TF-Slim's TFRecords",
     )
     parser.add_argument("--output", type=pathlib.Path, required=True, help="a folder")
     network = parser.add_argument_group("network")

@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from sact_tf.data import decoding
 
-_CIFAR_SIZE = 32
+#: Side of the images of `cifar`.
+CIFAR_SIZE = 32
 _CIFAR_MARGIN = 2
 
 #: Of the Inception preprocessing: how the crop and the colours are drawn.
@@ -83,7 +84,7 @@ def cifar(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     side = [_CIFAR_MARGIN] * 2
     image = tf.pad(tf.cast(image, tf.float32), [side, side, [0, 0]])
     image = tf.image.stateless_random_crop(
-        image, [_CIFAR_SIZE, _CIFAR_SIZE, 3], crop_seed
+        image, [CIFAR_SIZE, CIFAR_SIZE, 3], crop_seed
     )
     image = tf.image.stateless_random_flip_left_right(image, flip_seed)
     return tf.image.per_image_standardization(image)
@@ -106,15 +107,15 @@ def cifar_batch(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     crop_seed, flip_seed = _split(seed, 2)
     begin = _draw([count, 2], 2 * _CIFAR_MARGIN + 1, crop_seed)
     flipped = _draw([count, 1], 2, flip_seed)
-    places = tf.range(_CIFAR_SIZE)
+    places = tf.range(CIFAR_SIZE)
     rows = begin[:, :1] + places
     # A mirrored image is one whose columns are taken from the other end.
-    columns = begin[:, 1:] + tf.where(flipped > 0, _CIFAR_SIZE - 1 - places, places)
+    columns = begin[:, 1:] + tf.where(flipped > 0, CIFAR_SIZE - 1 - places, places)
     side = [_CIFAR_MARGIN] * 2
     images = tf.pad(images, [[0, 0], side, side, [0, 0]])
     images = tf.gather(images, rows, axis=1, batch_dims=1)
     images = tf.gather(images, columns, axis=2, batch_dims=1)
-    images = tf.ensure_shape(images, [None, _CIFAR_SIZE, _CIFAR_SIZE, 3])
+    images = tf.ensure_shape(images, [None, CIFAR_SIZE, CIFAR_SIZE, 3])
     return tf.image.per_image_standardization(images)
 
 
