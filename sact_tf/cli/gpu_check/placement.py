@@ -125,7 +125,7 @@ def _on_host(op) -> tuple[list[bool], list[bool]]:
         first, *others = op.inputs
         del first
         return [True, *map(_type_on_host, others)], [*map(_type_on_host, op.outputs)]
-    kernel = _kernel(op)
+    kernel = None if "CPU" in op.device.upper() else _kernel(op)
     if kernel is None:
         return [True] * len(op.inputs), [True] * len(op.outputs)
     definition = op_def_registry.get(op.type)
