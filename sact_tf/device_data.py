@@ -105,9 +105,14 @@ class DeviceData:
         def draw(step):
             place = step * size + tf.range(size, dtype=tf.int64)
             epoch = place // count
-            seeds = tf.stack([tf.fill([size], tf.cast(seed, tf.int64)), epoch], 1)
-            order = tf.random.experimental.index_shuffle(
-                place % count, seeds, tf.cast(count - 1, tf.int64)
+            same = tf.zeros_like(epoch)
+            seeds = tf.stack([same + seed, epoch, same], axis=1)
+            # Not tf.random.experimental.index_shuffle, which pads several seeds wrongly.
+            order = tf.raw_ops.RandomIndexShuffle(
+                index=place % count,
+                seed=seeds,
+                max_index=tf.constant(count - 1, tf.int64),
+                rounds=4,
             )
             order = tf.ensure_shape(order, [size])
             return order, tf.random.experimental.stateless_fold_in([seed, 0], step)

@@ -43,7 +43,7 @@ def kernel_map(
     Returns:
       [t, (k + 2) ** 2], as the inverse index, line by line, zero beyond the edges.
     """
-    padded = tf.pad(inverse, [[0, 0], [1, side], [1, side]])
+    padded = _with_margins(inverse, side)
     stride = grid.width + 1 + side
     lines, columns = grid.line_and_column(tf.minimum(corners, grid.positions - 1))
     # Every image adds its margins' lines to those before the cell's own.
@@ -52,6 +52,20 @@ def kernel_map(
     steps = tf.reshape(reach[:, tf.newaxis] * stride + reach, [1, -1])
     first = (lines * stride + columns)[:, tf.newaxis]
     return tf.gather(tf.reshape(padded, [-1]), first + steps)
+
+
+def _with_margins(inverse, side):
+    """Zeros around each image: one above and on the left, `side` below and right."""
+    if inverse.dtype == tf.int32:
+        return tf.pad(inverse, [[0, 0], [1, side], [1, side]])
+    # A GPU pads no int64.
+    for axis in (1, 2):
+        shape = inverse.shape.as_list()
+        before, behind = list(shape), list(shape)
+        before[axis], behind[axis] = 1, side
+        parts = [tf.zeros(before, inverse.dtype), inverse]
+        inverse = tf.concat([*parts, tf.zeros(behind, inverse.dtype)], axis=axis)
+    return inverse
 
 
 def table(rows: tf.Tensor) -> tf.Tensor:
