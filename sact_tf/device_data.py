@@ -107,7 +107,7 @@ class DeviceData:
             epoch = place // count
             same = tf.zeros_like(epoch)
             seeds = tf.stack([same + seed, epoch, same], axis=1)
-            # Not tf.random.experimental.index_shuffle, which pads several seeds wrongly.
+            # tf.random.experimental.index_shuffle pads several seeds wrongly.
             order = tf.raw_ops.RandomIndexShuffle(
                 index=place % count,
                 seed=seeds,

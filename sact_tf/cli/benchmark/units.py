@@ -11,6 +11,7 @@ from sact_tf.cli.benchmark import settings
 from sact_tf.cli.benchmark.timing import Result, fastest, traced, waited
 from sact_tf.geometry import Dense, Packed, calibration, winograd
 from sact_tf.geometry.active_set import Layout
+from sact_tf.geometry.control_flow import gpu_is_visible
 from sact_tf.geometry.dense import all_tiles
 from sact_tf.geometry.grid import Grid
 from sact_tf.layers.residual_units import BasicUnit, BottleneckUnit
@@ -124,7 +125,10 @@ def packed_units(layers: Sequence, side: int = 1, packing=None) -> Callable:
     by_tiles = side == 1 and radius == 1 and winograd.may_pay(width)
 
     def run(features, masks):
-        layout = Layout(Grid.of(features), radius, side, winograd=by_tiles)
+        on_gpu = side > 1 and gpu_is_visible()
+        layout = Layout(
+            Grid.of(features), radius, side, winograd=by_tiles, on_gpu=on_gpu
+        )
         most = layout.most_rows()
         cells = layout.grid.any_in_cell(masks[0], side)
         running = tf.math.count_nonzero(cells, dtype=tf.int32)

@@ -58,13 +58,15 @@ def placement(function) -> Placement:
     """Where the operations of a concrete function would run on a GPU."""
     computing, on_host, transfers = [], [], []
     for graph, results_on_host in _graphs(function.graph):
-        waited = set()
+        waited, known = set(), _Known()
         for op in graph.get_operations():
+            if op.outputs and known(op):
+                continue
             inputs, outputs = _on_host(op)
             if op.type in _WAITS and not all(outputs):
                 waited.add(f"{op.name}:size")
             for tensor, here in zip(op.inputs, inputs, strict=True):
-                if here and not _starts_on_host(tensor):
+                if here and not (known(tensor.op) or _starts_on_host(tensor)):
                     waited.add(tensor.name)
             if op.type in _FREE or not op.outputs:
                 continue
@@ -75,9 +77,41 @@ def placement(function) -> Placement:
             elif any(map(_is_large, op.outputs)):
                 on_host.append(_name(graph, op.name))
         if results_on_host:
-            waited |= {t.name for t in graph.outputs if not _starts_on_host(t)}
+            waited |= {
+                tensor.name
+                for tensor in graph.outputs
+                if not (known(tensor.op) or _starts_on_host(tensor))
+            }
         transfers += [_name(graph, name) for name in sorted(waited)]
     return Placement(tuple(computing), tuple(on_host), tuple(transfers))
+
+
+class _Known:
+    """Tells which operations the optimiser replaces by their results.
+
+    Constants, shapes that are known, and whatever is computed from such alone.
+    """
+
+    def __init__(self):
+        self._found = {}
+
+    def __call__(self, op) -> bool:
+        # Not by recursion: graphs are deep. Inputs come before what they go into.
+        if op not in self._found:
+            self._found[op] = False  # For loops of old, which have none here.
+            self._found[op] = self._is_known(op)
+        return self._found[op]
+
+    def _is_known(self, op):
+        if op.type == "Const":
+            return True
+        if op.type in ("Shape", "ShapeN", "Size", "Rank"):
+            return all(tensor.shape.is_fully_defined() for tensor in op.inputs)
+        if not op.inputs or op.op_def is None or op.op_def.is_stateful:
+            return False
+        if op.type in _CALLS | _BRANCHES | _LOOPS:
+            return False
+        return all(self._found.get(tensor.op, False) for tensor in op.inputs)
 
 
 def _name(graph, name):
@@ -184,8 +218,6 @@ def _starts_on_host(tensor):
     while op.type in ("Identity", "StopGradient") and _type_on_host(tensor):
         tensor = op.inputs[0]
         op = tensor.op
-    if op.type == "Const":
-        return True
     return _on_host(op)[1][tensor.value_index]
 
 
