@@ -222,7 +222,9 @@ def as_rows(maps: tf.Tensor) -> tf.Tensor:
 
 def _sum_of_others(layout, maps, found):
     """Sum [B, C] of maps [B, H, W, C] over positions that are in no row."""
-    others = (found.inverse == 0) | (found.inverse > found.count)
+    others = (found.inverse == 0) | (
+        found.inverse > tf.cast(found.count, found.inverse.dtype)
+    )
     if layout.valid is not None:
         others &= layout.valid
     shape = tf.shape(maps)

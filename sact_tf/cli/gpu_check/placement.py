@@ -208,14 +208,14 @@ def _types(value):
 
 
 def _type_on_host(tensor):
-    kinds = (tf.int32, tf.string, tf.resource, tf.variant)
+    kinds = (tf.int32, tf.string, tf.resource)
     return tensor.dtype.base_dtype in kinds
 
 
 def _starts_on_host(tensor):
     """Whether a value is on the host to begin with, or known before the graph runs."""
     op = tensor.op
-    while op.type in ("Identity", "StopGradient") and _type_on_host(tensor):
+    while op.type in ("Identity", "StopGradient"):  # They will be no more.
         tensor = op.inputs[0]
         op = tensor.op
     return _on_host(op)[1][tensor.value_index]
