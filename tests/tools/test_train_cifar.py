@@ -80,13 +80,12 @@ def test_the_schedule_is_that_of_the_experiment(trains, monkeypatch, tmp_path):
     assert code == 0
     assert seen["epochs"] * seen["steps_per_epoch"] == 100000
     model = seen["model"]
-    rate = model.optimizer.learning_rate
     schedule = model.optimizer._learning_rate
-    del rate
     for step, value in ((0, 0.1), (59999, 0.1), (60001, 0.01), (99999, 1e-4)):
         np.testing.assert_allclose(schedule(step), value, rtol=1e-5)
     assert model.optimizer.momentum == 0.9
-    assert model.config.weight_decay == 2e-4 and model.units == (5, 5, 5)
+    assert model.config.weight_decay is None  # The family's.
+    assert model.config.spec.weight_decay == 2e-4 and model.units == (5, 5, 5)
     assert seen["data"].batch_size == 128
 
 

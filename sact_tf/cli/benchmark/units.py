@@ -122,7 +122,8 @@ def masked_units(layers: Sequence, **options) -> Callable:
 def packed_units(layers: Sequence, side: int = 1, packing=None) -> Callable:
     """Units on rows, packed where the mask leaves some out, and that pays."""
     radius, width = layers[0].radius, layers[0].conv1.filters
-    by_tiles = side == 1 and radius == 1 and winograd.may_pay(width)
+    whole = tf_keras.mixed_precision.global_policy().compute_dtype == "float32"
+    by_tiles = side == 1 and radius == 1 and whole and winograd.may_pay(width)
 
     def run(features, masks):
         on_gpu = side > 1 and gpu_is_visible()
