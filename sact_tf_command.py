@@ -14,7 +14,13 @@ import sys
 
 #: Commands by what they are for; those that are not named here are listed last.
 GROUPS = {
-    "Train": ("train", "train-cifar", "matched-baseline", "compare-runs", "launch-local"),
+    "Train": (
+        "train",
+        "train-cifar",
+        "matched-baseline",
+        "compare-runs",
+        "launch-local",
+    ),
     "Evaluate": ("evaluate", "evaluate-detection", "evaluate-saliency", "compare"),
     "Use": ("detect", "ponder-maps", "fixed-camera"),
     "Serve": ("export-saved-model", "serving-client", "serving-load"),

@@ -88,13 +88,13 @@ def test_what_is_not_there_or_not_whole(folders, tmp_path):
         cifar10.load(tmp_path, "train")
     content = (folders[0] / "test_batch.bin").read_bytes()
     (tmp_path / "test_batch.bin").write_bytes(content[:-1])
-    with pytest.raises(ValueError, match="multiple of 3073 bytes. Received: 6145"):
+    with pytest.raises(ValueError, match=r"multiple of 3073 bytes. Received: 6145"):
         cifar10.load(tmp_path, "test")
     (tmp_path / "data_batch_2.bin").write_bytes(content)
     with pytest.raises(FileNotFoundError, match=r"data_batch_1\.bin, .*missing"):
         cifar10.load(tmp_path, "train")
     (tmp_path / "test_batch.bin").write_bytes(b"\xff" + content[1:])
-    with pytest.raises(ValueError, match="labels 0 to 9.*labels up to 255"):
+    with pytest.raises(ValueError, match=r"labels 0 to 9.*labels up to 255"):
         cifar10.load(tmp_path, "test")
 
 
@@ -111,6 +111,6 @@ class Evil:
 
 def test_nothing_in_a_file_is_run(tmp_path, capsys):
     (tmp_path / "test_batch").write_bytes(pickle.dumps({b"data": Evil()}))
-    with pytest.raises(ValueError, match="no batch of CIFAR-10.*builtins.print"):
+    with pytest.raises(ValueError, match=r"no batch of CIFAR-10.*builtins.print"):
         cifar10.load(tmp_path, "test")
     assert "must not run" not in capsys.readouterr().out
