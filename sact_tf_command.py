@@ -17,6 +17,7 @@ GROUPS = {
     "Train": (
         "train-folder",
         "train",
+        "train-cifar",
         "matched-baseline",
         "compare-runs",
         "launch-local",

@@ -106,11 +106,12 @@ def cost(
     spent = tf.concat([tf.where(flags, scores, 0.0), nothing], axis=0)
     remainder = 1.0 - tf.cumsum(spent, exclusive=True)
     ending = tf.where(before & ~after, remainder, 0.0)
-    num_units = tf.reduce_sum(tf.cast(before, tf.int32), axis=0)
+    # Not in int32, whose sums TensorFlow takes on the host where there is a GPU.
+    count = tf.reduce_sum(tf.cast(before, tf.float32), axis=0)
     last = len(flags.shape) - 1
     return HaltingCost(
-        ponder_cost=tf.cast(num_units, tf.float32) + tf.reduce_sum(ending, axis=0),
-        num_units=num_units,
+        ponder_cost=count + tf.reduce_sum(ending, axis=0),
+        num_units=tf.cast(count, tf.int32),
         halting_distribution=tf.transpose(spent + ending, [*range(1, last + 1), 0]),
     )
 

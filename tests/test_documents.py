@@ -16,7 +16,7 @@ from PIL import Image
 
 import sact_tf
 import sact_tf_command
-from sact_tf.cli import benchmark, command_line, train
+from sact_tf.cli import command_line, train
 from sact_tf.cli.gpu_check import __main__ as gpu_check
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -35,7 +35,7 @@ EXAMPLES = [
     )
 ]
 #: Not of the frame: they parse in their main.
-MAINS = {"benchmark": benchmark.main, "gpu-check": gpu_check.main}
+MAINS = {"gpu-check": gpu_check.main}
 
 
 def whole_lines(block):

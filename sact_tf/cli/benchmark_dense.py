@@ -16,7 +16,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import tensorflow as tf
 import tf_keras
 
-from sact_tf.cli import benchmark, command_line
+from sact_tf.cli import command_line
+from sact_tf.cli.benchmark.settings import SIZES
+from sact_tf.cli.benchmark.timing import fastest
 from sact_tf.cli.flags import Parser
 from sact_tf.evaluation import report
 from sact_tf.geometry import Dense
@@ -34,7 +36,7 @@ def add_flags(parser: Parser) -> None:
     """Adds the command's flags."""
     parser.add_argument(
         "--image_size",
-        choices=benchmark.SIZES,
+        choices=SIZES,
         default="600x848",
         help="size of the images (600x848)",
     )
@@ -68,7 +70,7 @@ def show(result: list[dict], flags: argparse.Namespace) -> str:
 
 def _of_block(flags, block):
     stride, width = 2 ** (block + 1), 64 * 2 ** (block - 1)
-    size = [-(-side // stride) for side in benchmark.SIZES[flags.image_size]]
+    size = [-(-side // stride) for side in SIZES[flags.image_size]]
     shape = [flags.batch_size, *size]
     unit = BottleneckUnit(4 * width, width, batch_norm=_NORM, name="unit")
     features = tf.random.normal([*shape, 4 * width])
@@ -101,7 +103,7 @@ def _of_block(flags, block):
         name: functools.partial(_run, tf.function(run, autograph=False), *inputs)
         for name, (run, *inputs) in runs.items()
     }
-    seconds = benchmark.fastest(candidates, flags.turns, f"block {block}")
+    seconds = fastest(candidates, flags.turns, f"block {block}")
     one_pass = seconds["a copy"] / 2
     return [
         {

@@ -23,7 +23,8 @@ from sact_tf.checkpoints import files
 from sact_tf.cli import command_line, networks
 from sact_tf.cli.flags import Parser
 from sact_tf.data import digit_scenes, sources
-from sact_tf.evaluation import report
+from sact_tf.evaluation import comparison, report
+from sact_tf.layers.adaptive_blocks import EXECUTIONS
 from sact_tf.models.options import has_halting_scores
 
 _SAVE_EVERY = 30.0  # seconds
@@ -52,6 +53,12 @@ def add_flags(parser: Parser) -> None:
         "stop sooner",
     )
     parser.add_argument(
+        "--execution",
+        choices=EXECUTIONS,
+        help="where units of ACT, SACT and SSIN networks are computed: times differ, "
+        "numbers do not; by default as the network was made",
+    )
+    parser.add_argument(
         "--output",
         type=pathlib.Path,
         help="folder for table.md, results.json and the curves; with it, an "
@@ -72,6 +79,13 @@ def run(flags: argparse.Namespace) -> dict:
     }
     take_classes(flags, loaded.values())
     source = open_data(flags)
+    if flags.execution:
+        loaded = {
+            name: found._replace(
+                network=comparison.with_execution(found.network, flags.execution)
+            )
+            for name, found in loaded.items()
+        }
     if flags.halting_bias and not any(_halts(f.network) for f in loaded.values()):
         raise ValueError(
             "--halting_bias is for ACT and SACT networks, and there is none among "

@@ -26,6 +26,8 @@ class Layout(NamedTuple):
       conditionals: whether the graph may have any. Without, gradients can be taken in
         graphs with loops, where TensorFlow's constant folding takes the number of rows
         before a conditional for that behind it.
+      on_gpu: whether tables are made as a GPU can make them without the host; see
+        tile_packing.
     """
 
     grid: Grid
@@ -34,6 +36,7 @@ class Layout(NamedTuple):
     valid: tf.Tensor | None = None
     winograd: bool = False
     conditionals: bool = True
+    on_gpu: bool = False
 
     def rows_for(self, cells, at_most) -> tf.Tensor:
         """Rows that a number of active cells are packed into: int32 scalar."""
@@ -56,6 +59,7 @@ class ActiveSet(NamedTuple):
     halted positions close enough to a computed one to enter its convolutions, the
     nearest first. Its first and last rows stand for nothing: no part of it is ever
     empty, of which oneDNN's convolutions would give an output of the wrong shape.
+    Indices are int32 (int64 with Layout.on_gpu).
 
     Attributes:
       cells: int32 [t], their numbers in the grid.

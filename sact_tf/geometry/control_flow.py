@@ -11,6 +11,8 @@ from tensorflow.python.saved_model import save_context
 _portable = []
 # Whether graphs are made that XLA compiles: not empty then.
 _compiled = []
+# Whether graphs are made as for a GPU, be there one or not: not empty then.
+_for_gpu = []
 
 
 @contextlib.contextmanager
@@ -36,6 +38,19 @@ def for_xla() -> Iterator[None]:
 def is_for_xla() -> bool:
     """Whether what is traced now is said to be compiled by XLA."""
     return bool(_compiled)
+
+
+@contextlib.contextmanager
+def for_gpu() -> Iterator[None]:
+    """Graphs traced inside are those for a GPU, though there may be none: to look at.
+
+    They give the same numbers on a CPU.
+    """
+    _for_gpu.append(True)
+    try:
+        yield
+    finally:
+        _for_gpu.pop()
 
 
 def sum_of(rows: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
@@ -118,4 +133,4 @@ def outlined(signature: list[tf.TensorSpec]):
 
 def gpu_is_visible() -> bool:
     """Whether operations run on a GPU unless told otherwise."""
-    return bool(tf.config.list_physical_devices("GPU"))
+    return bool(_for_gpu) or bool(tf.config.list_physical_devices("GPU"))

@@ -69,12 +69,12 @@ class Grid(NamedTuple):
         return tf.reshape(tf.reduce_any(tiles, axis=[2, 4]), [-1])
 
     def positions_of(self, cells: tf.Tensor, side: int) -> tf.Tensor:
-        """Positions of cells [t], one cell after the other: int32 [t * k * k]."""
+        """Positions of cells [t], one cell after the other: integers [t * k * k]."""
         if side == 1:
             return cells
         down, across = -(-self.height // side), -(-self.width // side)
         image, cell = cells // (down * across), cells % (down * across)
-        reach = tf.range(side)
+        reach = tf.range(side, dtype=cells.dtype)
         y = (cell // across * side)[:, tf.newaxis] + reach
         x = (cell % across * side)[:, tf.newaxis] + reach
         first = (image * self.map_size)[:, tf.newaxis, tf.newaxis]

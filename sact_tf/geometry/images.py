@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from sact_tf.geometry.control_flow import sum_of
+from sact_tf.geometry import compaction
+from sact_tf.geometry.control_flow import gpu_is_visible, sum_of
 from sact_tf.geometry.filters import Filter
 from sact_tf.geometry.maps import mean_over_positions, without_padding
 
@@ -16,7 +17,7 @@ class ImagesState(NamedTuple):
     Attributes:
       features: [b, H, W, C].
       output: [b, H, W, C], in the form of DenseState.
-      images: int32 [b], which image of the batch each map is of.
+      images: int32 [b] (on a GPU int64), which image of the batch each map is of.
       valid: bool [b, H, W], false where a map is padding; () for no padding.
       finished: [B, H, W, C], the block's output of the images that have halted.
     """
@@ -47,6 +48,10 @@ class Images:
         self._valid_of_all = valid
         self._conditionals = conditionals
         images = tf.range(tf.shape(features)[0])
+        # int32 would be in the host's memory.
+        self._on_gpu = conditionals and gpu_is_visible()
+        if self._on_gpu:
+            images = tf.cast(images, compaction.INDEX)
         of_some = () if valid is None else valid
         self.state = ImagesState(features, features, images, of_some, features)
         self._remainder = self._active = None
@@ -107,7 +112,8 @@ class Images:
     def decisions_per_image(self, values: tf.Tensor) -> tf.Tensor:
         """See Geometry."""
         where = self.state.images[:, tf.newaxis]
-        return tf.scatter_nd(where, values, tf.stack(self.decisions_shape))
+        shape = tf.cast(tf.stack(self.decisions_shape), where.dtype)
+        return tf.scatter_nd(where, values, shape)
 
     def halt(
         self,
@@ -118,10 +124,18 @@ class Images:
         """See Geometry. `shrink` leaves images out."""
         self._active, self._remainder, self._last = active, remainder, last
 
-    def shrink(self) -> None:
-        """Leaves out images that have halted; they leave behind their output."""
+    def shrink(self, running: tf.Tensor | None = None) -> None:
+        """Leaves out images that have halted; they leave behind their output.
+
+        Args:
+          running: int32 scalar, images that go on, if the host knows that already: a
+            GPU is then not waited for.
+        """
         state = self.state
         active = tf.gather(self._active, state.images)
+        if self._on_gpu and running is not None:
+            self._shrink_on_gpu(active, running)
+            return
         if not self._conditionals:
             # One image is always kept, lest anything be empty; its weights are zero.
             first = tf.range(tf.size(active)) == 0
@@ -134,6 +148,22 @@ class Images:
         )
         kept = tf.nest.map_structure(
             lambda value: tf.boolean_mask(value, active), state._replace(finished=())
+        )
+        self.state = kept._replace(finished=finished)
+
+    def _shrink_on_gpu(self, active, running):
+        state = self.state
+        stays = compaction.numbers(compaction.running_sum(active), running)
+        gone = compaction.numbers(
+            compaction.running_sum(~active), tf.size(active) - running
+        )
+        finished = tf.tensor_scatter_nd_update(
+            state.finished,
+            tf.gather(state.images, gone)[:, tf.newaxis],
+            tf.gather(state.output, gone),
+        )
+        kept = tf.nest.map_structure(
+            lambda value: tf.gather(value, stays), state._replace(finished=())
         )
         self.state = kept._replace(finished=finished)
 

@@ -35,23 +35,37 @@ def kernel_map(
 
     Args:
       grid: B, H, W.
-      inverse: int32 [B, H, W], the inverse index.
-      corners: int32 [t], the first position (top left) of each cell. What is said of
-        nowhere means nothing.
+      inverse: int32 or int64 [B, H, W], the inverse index.
+      corners: of the same type, [t], the first position (top left) of each cell. What
+        is said of nowhere means nothing.
       side: k.
 
     Returns:
-      int32 [t, (k + 2) ** 2], line by line, zero beyond the edges.
+      [t, (k + 2) ** 2], as the inverse index, line by line, zero beyond the edges.
     """
-    padded = tf.pad(inverse, [[0, 0], [1, side], [1, side]])
+    padded = _with_margins(inverse, side)
     stride = grid.width + 1 + side
     lines, columns = grid.line_and_column(tf.minimum(corners, grid.positions - 1))
     # Every image adds its margins' lines to those before the cell's own.
     lines += lines // grid.height * (1 + side)
-    reach = tf.range(side + 2)
+    reach = tf.range(side + 2, dtype=inverse.dtype)
     steps = tf.reshape(reach[:, tf.newaxis] * stride + reach, [1, -1])
     first = (lines * stride + columns)[:, tf.newaxis]
     return tf.gather(tf.reshape(padded, [-1]), first + steps)
+
+
+def _with_margins(inverse, side):
+    """Zeros around each image: one above and on the left, `side` below and right."""
+    if inverse.dtype == tf.int32:
+        return tf.pad(inverse, [[0, 0], [1, side], [1, side]])
+    # A GPU pads no int64.
+    for axis in (1, 2):
+        shape = inverse.shape.as_list()
+        before, behind = list(shape), list(shape)
+        before[axis], behind[axis] = 1, side
+        parts = [tf.zeros(before, inverse.dtype), inverse]
+        inverse = tf.concat([*parts, tf.zeros(behind, inverse.dtype)], axis=axis)
+    return inverse
 
 
 def table(rows: tf.Tensor) -> tf.Tensor:

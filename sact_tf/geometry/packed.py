@@ -202,7 +202,10 @@ class Packed:
         """Values [n] of the computed positions on a map of zeros [B, H, W]."""
         grid = self.layout.grid
         positions = self.state.set.positions[:, tf.newaxis]
-        size = tf.reshape(grid.positions + 1, [1])
+        if self.layout.on_gpu:
+            size = tf.constant([grid.positions + 1], positions.dtype)
+        else:
+            size = tf.reshape(grid.positions + 1, [1])
         flat = tf.scatter_nd(positions, values, size)
         return tf.reshape(flat[:-1], tf.stack(grid.shape))
 

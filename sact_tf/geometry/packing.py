@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from sact_tf.geometry import active_set
+from sact_tf.geometry import active_set, tile_packing
 from sact_tf.geometry.active_set import ActiveSet, Layout
 from sact_tf.geometry.control_flow import sum_of
 from sact_tf.geometry.maps import without_padding
@@ -79,9 +79,12 @@ def pack(
     cells = grid.any_in_cell(active, layout.side)
     if not layout.conditionals:
         cells = active_set.or_the_first(cells)
-    chosen = active_set.numbers_of(cells)
-    like = tf.cast(features[..., 0], tf.float32) if remainder is None else remainder
-    found, halo = active_set.select(layout, chosen, layout.most_rows(), like)
+    if layout.on_gpu:
+        found, halo = tile_packing.select(layout, cells, layout.most_rows())
+    else:
+        chosen = active_set.numbers_of(cells)
+        like = tf.cast(features[..., 0], tf.float32) if remainder is None else remainder
+        found, halo = active_set.select(layout, chosen, layout.most_rows(), like)
     # Of nowhere the last position's features: as finite as any.
     here = tf.minimum(found.positions, grid.positions - 1)
     rows = tf.gather(flat, here)
@@ -107,6 +110,8 @@ def pack(
 
 def shrink(layout: Layout, state: PackedState) -> PackedState:
     """Leaves out cells that have halted; what they leave behind is their output."""
+    if layout.on_gpu:
+        return _shrink_on_gpu(layout, state)
     before, grid, side = state.set, layout.grid, layout.side
     cells = alive_cells(layout, state.alive)
     if not layout.conditionals:
@@ -143,13 +148,46 @@ def shrink(layout: Layout, state: PackedState) -> PackedState:
     )
 
 
+def _shrink_on_gpu(layout, state):
+    """The same without the host, but for the number of the cells."""
+    before, grid, output = state.set, layout.grid, state.output
+    cells = tile_packing.cells_of(layout, state.alive, before.positions)
+    after, halo = tile_packing.select(layout, cells, before.count)
+
+    def moved(rows):
+        return tile_packing.moved(before, after, rows, grid)
+
+    given = isinstance(output, tuple)
+    here = (after.positions < grid.positions)[:, tf.newaxis]
+    alive = moved(state.alive)
+    return state._replace(
+        set=after,
+        rows=moved(state.rows),
+        halo=tile_packing.halo_of(before, state.rows, state.halo, halo, grid),
+        output=output if given else moved(output),
+        alive=tf.where(here, alive, tf.zeros_like(alive)),
+        running=after.distinct,
+        halted_sum=state.halted_sum
+        + tile_packing.sum_of_leaving(layout, state.rows, before, after),
+        finished=_finished_on_gpu(layout, state),
+    )
+
+
+def _finished_on_gpu(layout, state):
+    outputs = state.rows if isinstance(state.output, tuple) else state.output
+    return tile_packing.finished(layout.grid, state.set, outputs, state.finished)
+
+
 def unpack(layout: Layout, state: PackedState) -> tf.Tensor:
     """Scatters what is left: the block's output [B, H, W, C] (eqn 10)."""
     if not isinstance(state.output, tuple):
         left = on_rows(state.remainder, state.set.positions, state.rows.dtype)
         output = sum_of(state.output, left * state.rows)
         state = state._replace(output=output)
-    finished = _finished(state, state.set.positions < layout.grid.positions)
+    if layout.on_gpu:
+        finished = _finished_on_gpu(layout, state)
+    else:
+        finished = _finished(state, state.set.positions < layout.grid.positions)
     return without_padding(layout.grid.with_channels(finished), layout.valid)
 
 
@@ -184,7 +222,9 @@ def as_rows(maps: tf.Tensor) -> tf.Tensor:
 
 def _sum_of_others(layout, maps, found):
     """Sum [B, C] of maps [B, H, W, C] over positions that are in no row."""
-    others = (found.inverse == 0) | (found.inverse > found.count)
+    others = (found.inverse == 0) | (
+        found.inverse > tf.cast(found.count, found.inverse.dtype)
+    )
     if layout.valid is not None:
         others &= layout.valid
     shape = tf.shape(maps)

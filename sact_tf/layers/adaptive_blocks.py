@@ -170,13 +170,16 @@ class Block(tf_keras.layers.Layer):
 
     def _layout(self, features, training, valid):
         """How rows are packed."""
+        grid = Grid.of(features)
+        known = all(isinstance(size, int) for size in grid)
         return Layout(
-            Grid.of(features),
+            grid,
             self.units[-1].radius,
             self._side,
             valid,
             winograd=self._winograd(features, training),
             conditionals=not training,
+            on_gpu=self._side > 1 and known and not training and gpu_is_visible(),
         )
 
     def logits(self, training=None, valid=None) -> Series | Stack:

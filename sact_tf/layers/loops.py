@@ -13,13 +13,14 @@ adds: the score's fifty small operations would otherwise stand between two units
 core. So packing comes one unit after the decision, except after the first score.
 """
 
+import functools
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from sact_tf.geometry.active_set import Layout
 from sact_tf.geometry.calibration import PackingCost
-from sact_tf.geometry.control_flow import conditional, loop
+from sact_tf.geometry.control_flow import conditional, gpu_is_visible, loop
 from sact_tf.geometry.dense import Dense, all_tiles
 from sact_tf.geometry.images import Images
 from sact_tf.geometry.packed import Packed
@@ -50,6 +51,11 @@ class _Progress(NamedTuple):
         where = tf.reshape(self.index, [1, 1])
 
         def written(values, value):
+            if gpu_is_visible():
+                # Flags cannot be scattered there.
+                here = tf.equal(tf.range(values.shape[0]), self.index)
+                here = tf.reshape(here, [-1] + [1] * value.shape.rank)
+                return tf.where(here, value[tf.newaxis], values)
             return tf.tensor_scatter_nd_update(values, where, value[tf.newaxis])
 
         return self._replace(
@@ -66,26 +72,28 @@ def loop_over_images(
     units, logits = units.stacked(), logits.stacked()
     count = len(units)
     progress = _Progress.start(rule.start(geometry), count)
+    # A number of the host's, of which it asks the device once in each unit.
+    running = _count(progress.state.active)
 
-    def some_run(progress, images):
+    def some_run(progress, running, images):
         del images
-        return (progress.index < count) & tf.reduce_any(progress.state.active)
+        return _all_positive(count - progress.index, running)
 
-    def unit(progress, images):
+    def unit(progress, running, images):
         here = geometry.with_state(images)
         index = progress.index
         state, score = rule.step(progress.state, here, logits[index])
         here.halt(state.active, state.remainder)
+        running = _count(state.active)
 
         def shrunk():
             there = here.with_state(images)
-            there.shrink()
+            there.shrink(running)
             return there.state
 
-        running = tf.math.count_nonzero(state.active, dtype=tf.int32)
-        all_stay = tf.equal(running, tf.shape(images.images)[0])
+        leaving = tf.size(images.images) - running
         there = here.with_state(
-            conditional(all_stay | (running == 0), lambda: images, shrunk)
+            conditional(_all_positive(running, leaving), shrunk, lambda: images)
         )
 
         def added():
@@ -95,13 +103,13 @@ def loop_over_images(
 
         images = conditional(running > 0, added, lambda: there.state)
         progress = progress.after(state, score)
-        return progress._replace(index=index + 1), images
+        return progress._replace(index=index + 1), running, images
 
-    progress, images = loop(
+    progress, _, images = loop(
         some_run,
         unit,
-        (progress, geometry.state),
-        (_shapes(progress), geometry.shapes()),
+        (progress, running, geometry.state),
+        (_shapes(progress), running.shape, geometry.shapes()),
     )
     output = geometry.with_state(images).leave()
     return Outcome(output, progress.scores, progress.flags)
@@ -173,7 +181,7 @@ class _Loops(NamedTuple):
 
         def on(progress, running, pack, idle, dense_state):
             del idle, dense_state
-            return (progress.index < count) & (running > 0) & ~pack
+            return _all_positive(count - progress.index, running, 1 - pack)
 
         def unit(progress, running, pack, idle, dense_state):
             here = dense.with_state(dense_state)
@@ -199,7 +207,7 @@ class _Loops(NamedTuple):
         progress, running, pack, _, dense_state = loop(
             on, unit, variables, tuple(map(_shapes, variables))
         )
-        pack &= (progress.index < count) & (running > 0)
+        pack = _all_positive(count - progress.index, running, pack)
         return progress, dense.with_state(dense_state), pack
 
     def _decide(self, state, most, idle, left):
@@ -209,15 +217,17 @@ class _Loops(NamedTuple):
         packing, which never takes more than twice the time of one who knows the masks.
 
         Returns:
-          Whether to pack; rows that units ran on in vain, the next one included;
-          active cells.
+          Whether to pack, int32, one or zero; rows that units ran on in vain, the next
+          one included; active cells.
         """
         cells = self.layout.grid.any_in_cell(state.active, self.layout.side)
-        running = tf.math.count_nonzero(cells, dtype=tf.int32)
+        running = _count(cells)
         rows = self.layout.rows_for(running, most)
         if self.packing is None:
-            return (rows < most) & (left > 0), tf.zeros([]), running
-        return *self.packing.repays(most, rows, idle, left), running
+            pack = tf.clip_by_value(tf.minimum(most - rows, left), 0, 1)
+            return pack, tf.zeros([]), running
+        pack, idle = self.packing.repays(most, rows, idle, left)
+        return tf.cast(pack, tf.int32), idle, running
 
     def on_rows(self, progress: _Progress, rows: Packed):
         """Runs the remaining units on rows."""
@@ -225,7 +235,7 @@ class _Loops(NamedTuple):
 
         def on(progress, idle, state):
             del idle
-            return (progress.index < count) & (state.running > 0)
+            return _all_positive(count - progress.index, state.running)
 
         def unit(progress, idle, state):
             index = progress.index
@@ -275,12 +285,24 @@ class _Loops(NamedTuple):
         have = state.set.count
         rows = self.layout.rows_for(state.running, have)
         if self.packing is None:
-            pack, idle = rows < have, tf.zeros([])
-        else:
-            again = self.packing._replace(slower=1.0)
-            pack, idle = again.repays(have, rows, idle, left)
-            idle = tf.where(pack, 0.0, idle)
-        return pack & (state.running > 0), idle
+            return _all_positive(have - rows, state.running), tf.zeros([])
+        again = self.packing._replace(slower=1.0)
+        pack, idle = again.repays(have, rows, idle, left)
+        return pack & (state.running > 0), tf.where(pack, 0.0, idle)
+
+
+def _count(flags):
+    """How many flags are true: int32 scalar."""
+    return tf.math.count_nonzero(flags, dtype=tf.int32)
+
+
+def _all_positive(*numbers):
+    """Whether all of some int32 scalars are positive.
+
+    In integers, which are the host's: the logic of flags is the device's, and a host
+    that decides by it waits for a GPU.
+    """
+    return functools.reduce(tf.minimum, numbers) > 0
 
 
 def _shapes(values):

@@ -89,6 +89,10 @@ class ImageData(cfg.DataConfig):
         the network has one class more than the data (background). None for what is
         usual: see `inputs.label_offset`.
       image_field_key, label_field_key: features of the TFRecords.
+      on_device: in training, keep all images in the memory of the device, and choose
+        and augment them there, as a part of the step; for small data of preprocessing
+        "cifar", on one device. Every image then comes once in an epoch, and a run that
+        is taken up goes on exactly.
     """
 
     preprocessing: str = "imagenet"
@@ -96,6 +100,7 @@ class ImageData(cfg.DataConfig):
     first_label: int | None = None
     image_field_key: str = "image/encoded"
     label_field_key: str = "image/class/label"
+    on_device: bool = False
     is_training: bool | None = True
     shuffle_buffer_size: int = 10000
     cycle_length: int | None = 10

@@ -125,7 +125,7 @@ def _images(config, num_classes, size, context, first_step, field):
     return read(
         config,
         field=field,
-        decoder=_decode_tfds if config.tfds_name else _record_decoder(config),
+        decoder=decoder(config),
         parser=prepare,
         context=context,
     )
@@ -226,6 +226,11 @@ def _check_source(config, field):
             f"{field}.input_path: there is no file {missing[0]}. Give TFRecord files, "
             "comma-separated, or a pattern such as FOLDER/train-*"
         )
+
+
+def decoder(config: configs.ImageData):
+    """What `read` makes of a record or an element of TFDS: image, label and boxes."""
+    return _decode_tfds if config.tfds_name else _record_decoder(config)
 
 
 def _decode_tfds(example):

@@ -10,6 +10,7 @@ import tf_keras
 from official.core import config_definitions as cfg
 from official.modeling import performance
 
+from sact_tf.model_garden import configs
 from sact_tf.training import NonFiniteLossError
 
 _PRECISIONS = ("float32", "float16", "bfloat16")
@@ -54,7 +55,10 @@ def ends_where_not_finite(params: cfg.ExperimentConfig) -> bool:
     It does, unless the Garden is told to go back to a checkpoint then, or to go on; or
     unless XLA compiles the steps, which has no strings.
     """
-    compiled = params.runtime.enable_xla and params.runtime.num_gpus > 0
+    runtime = params.runtime
+    # Other tasks are compiled by the Garden's trainer, where there are GPUs.
+    ours = isinstance(params.task, configs.ClassificationTask)
+    compiled = runtime.enable_xla and (ours or runtime.num_gpus > 0)
     return params.trainer.recovery_max_trials == 0 and not compiled
 
 

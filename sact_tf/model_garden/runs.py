@@ -108,6 +108,7 @@ def train(
         train_utils.serialize_config(params, folder)
         labels.keep(params.task, folder)
     strategy = strategy or tf.distribute.OneDeviceStrategy("cpu:0")
+    _check_device_data(params, mode, strategy)
     with numerics.precision(params.runtime), numerics.explained():
         model, _ = train_lib.run_experiment(
             strategy,
@@ -122,6 +123,16 @@ def train(
             enable_async_checkpointing=save_aside,
         )
     return model
+
+
+def _check_device_data(params, mode, strategy):
+    data = params.task.train_data
+    replicas = strategy.num_replicas_in_sync
+    if "train" in mode and getattr(data, "on_device", False) and replicas > 1:
+        raise ValueError(
+            "task.train_data.on_device keeps the data on one device: set it to false, "
+            f"or runtime.num_gpus to 1. Received: {replicas} replicas"
+        )
 
 
 def make_task(
@@ -139,6 +150,8 @@ def make_task(
     # Tasks of the Garden's own do not ask.
     task.ends_where_not_finite = numerics.ends_where_not_finite(params)
     task.annealing_steps = params.trainer.train_steps
+    task.under_xla = params.runtime.enable_xla
+    task.compiles_steps = task.under_xla and not params.runtime.num_gpus
     return task
 
 

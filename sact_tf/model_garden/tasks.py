@@ -1,5 +1,6 @@
 """The classification task: cross-entropy, L2 and ponder cost, with the costs logged."""
 
+import contextlib
 import threading
 
 import numpy as np
@@ -11,7 +12,15 @@ from official.vision.tasks import image_classification as garden
 
 from sact_tf import annealing, visualization
 from sact_tf.checkpoints.transfer import initialize_from
-from sact_tf.model_garden import backbones, configs, inputs, numerics, runs
+from sact_tf.geometry.control_flow import for_xla
+from sact_tf.model_garden import (
+    backbones,
+    configs,
+    device_inputs,
+    inputs,
+    numerics,
+    runs,
+)
 
 _IMAGES_SHOWN = 4
 
@@ -30,7 +39,12 @@ class ClassificationTask(garden.ImageClassificationTask):
     ends_where_not_finite = False
     #: Steps in which the temperature of SSIN's masks goes down to that of inference.
     annealing_steps: int | None = None
+    #: Whether XLA compiles the steps of a training.
+    under_xla = False
+    #: Whether the task sees to that; where there are GPUs, the Garden's trainer does.
+    compiles_steps = False
     _network = None  # of the last model built, to draw its maps
+    _device_data = None  # what is trained on, if it is on the device
 
     def __init__(self, params, logging_dir=None, name=None):
         """See the Garden's task."""
@@ -95,12 +109,21 @@ class ClassificationTask(garden.ImageClassificationTask):
                 "task.model.input_size must be square. Received: "
                 f"{list(model.input_size)}"
             )
+        first_step = runs.steps_done(self.logging_dir) if params.is_training else 0
+        if params.is_training and getattr(params, "on_device", False):
+            self._device_data = self._device_data or device_inputs.device_data(
+                params,
+                num_classes=model.num_classes,
+                image_size=height,
+                field=f"task.{kind}",
+            )
+            return self._device_data.from_step(first_step).draws()
         return inputs.dataset(
             params,
             num_classes=model.num_classes,
             image_size=height,
             input_context=input_context,
-            first_step=runs.steps_done(self.logging_dir) if params.is_training else 0,
+            first_step=first_step,
             field=f"task.{kind}",
         )
 
@@ -113,7 +136,27 @@ class ClassificationTask(garden.ImageClassificationTask):
         return loss
 
     def train_step(self, inputs, model, optimizer, metrics=None) -> dict:
-        """As the Garden's; a loss that is not finite says where that began."""
+        """As the Garden's; a loss that is not finite says where that began.
+
+        Args:
+          inputs: images and labels, or what `build_inputs` draws of data that are on
+            the device.
+          model: what `build_model` has made.
+          optimizer: of the trainer.
+          metrics: of `build_metrics`.
+        """
+
+        def step(inputs):
+            with for_xla() if self.under_xla else contextlib.nullcontext():
+                return self._train_step(inputs, model, optimizer, metrics)
+
+        if self.compiles_steps:
+            step = tf.function(step, jit_compile=True)
+        return step(inputs)
+
+    def _train_step(self, inputs, model, optimizer, metrics):
+        if self._device_data is not None:
+            inputs = self._device_data.batch(*inputs)
         self._anneal(model, optimizer.iterations)
         self._this_thread.step = {
             "images": inputs[0],

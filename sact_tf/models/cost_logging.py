@@ -5,6 +5,7 @@ import contextlib
 import tensorflow as tf
 import tf_keras
 
+from sact_tf.device_data import DeviceData
 from sact_tf.geometry.control_flow import for_xla
 from sact_tf.models import cost_record
 from sact_tf.models.cost_metrics import CostMetric
@@ -53,9 +54,35 @@ class CostLogging(OptimizerFirst):
         for metric, values in self._costs(record):
             metric.note(values)
 
+    _device_data = None  # That the last call of `fit` was given, if it was.
+
     def fit(self, x=None, y=None, *arguments, **options):
-        """See tf_keras.Model; makes the compiled metrics' variables before tracing."""
-        if isinstance(x, tf.data.Dataset):
+        """See tf_keras.Model; makes the compiled metrics' variables before tracing.
+
+        Args:
+          x: as for tf_keras.Model; or `sact_tf.device_data.DeviceData`, whose batches
+            are made on the device, within the step. An epoch has as many steps as there
+            are whole batches, unless steps_per_epoch says otherwise.
+          y: as for tf_keras.Model.
+          *arguments: as for tf_keras.Model.
+          **options: as for tf_keras.Model.
+
+        Raises:
+          ValueError: DeviceData with labels beside it, or for several replicas.
+        """
+        data = x if isinstance(x, DeviceData) else None
+        if data is not None:
+            self._check_device_data(y, arguments)
+            options.setdefault("steps_per_epoch", data.steps_per_epoch)
+            x = data.draws()
+        if (data or self._device_data) and not (data and data.like(self._device_data)):
+            self.train_function = None  # It was traced for other data.
+        self._device_data = data
+        if data is not None:
+            make = tf.function(data.batch, autograph=False)
+            made = make.get_concrete_function(*x.element_spec)
+            y_spec = made.structured_outputs[1]
+        elif isinstance(x, tf.data.Dataset):
             spec = x.element_spec
             y_spec = spec[1] if isinstance(spec, tuple) and len(spec) > 1 else None
         else:
@@ -66,6 +93,19 @@ class CostLogging(OptimizerFirst):
             outputs = tf.TensorSpec([None, self._num_outputs])
             metrics.build(outputs, tf.TensorSpec(y_spec.shape))
         return super().fit(x, y, *arguments, **options)
+
+    def _check_device_data(self, y, arguments):
+        if y is not None or arguments:
+            raise ValueError(
+                "fit takes DeviceData alone: they have labels and the size of batches. "
+                f"Received: y={type(y).__name__} and {len(arguments)} more arguments"
+            )
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        if replicas > 1:
+            raise ValueError(
+                "DeviceData are on one device: give fit a tf.data.Dataset under a "
+                f"strategy of several replicas. Received: {replicas} replicas"
+            )
 
     def make_train_function(self, force=False):
         """See tf_keras.Model.
@@ -107,6 +147,8 @@ class CostLogging(OptimizerFirst):
 
     def train_step(self, data):
         """One step of model.fit; logs the cost beside the losses."""
+        if self._device_data is not None:
+            data = self._device_data.batch(*data)
         x, y, weights = tf_keras.utils.unpack_x_y_sample_weight(data)
         with tf.GradientTape() as tape, self._step():
             record = self(x, training=True, with_record=True)

@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 
 from sact_tf.geometry import without_padding
+from sact_tf.layers import normalization
 from sact_tf.layers.normalization import BatchNormalization
 from tests.replicas import mirrored
 
@@ -114,3 +115,27 @@ def test_fixed_statistics_need_no_mask(inputs):
     np.testing.assert_array_equal(
         layer(inputs, training=False, valid=valid), layer(inputs, training=False)
     )
+
+
+@pytest.mark.parametrize("shape", [[7, 5], [1, 7, 1, 5], [7, 1, 1, 5]])
+@pytest.mark.parametrize("training", [False, True])
+def test_rows_of_16_bits_on_a_gpu_take_no_fused_operation(monkeypatch, shape, training):
+    monkeypatch.setattr(normalization, "gpu_is_visible", lambda: True)
+    rows = np.random.default_rng(0).normal(1.0, 2.0, shape).astype("f")
+    layer = BatchNormalization(5, momentum=0.9, epsilon=1e-3, name="norm")
+    expected = layer(tf.constant(rows), training=training)
+    statistics = [layer.moving_mean.numpy(), layer.moving_variance.numpy()]
+    for dtype in ("mixed_bfloat16", "mixed_float16"):
+        other = BatchNormalization(
+            5, momentum=0.9, epsilon=1e-3, name="norm", dtype=dtype
+        )
+        call = tf.function(other, autograph=False).get_concrete_function(
+            tf.TensorSpec(shape, other.compute_dtype), training=training
+        )
+        assert not any("Fused" in op.type for op in call.graph.get_operations())
+        found = call(tf.cast(rows, other.compute_dtype))
+        assert found.dtype == other.compute_dtype
+        np.testing.assert_allclose(tf.cast(found, "float32"), expected, atol=0.03)
+        moved = [other.moving_mean.numpy(), other.moving_variance.numpy()]
+        for value, wanted in zip(moved, statistics, strict=True):
+            np.testing.assert_allclose(value, wanted, rtol=0.01, atol=2e-3)

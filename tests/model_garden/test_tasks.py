@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
+import tf_keras
 from official.core import task_factory
-from official.modeling import hyperparams
+from official.modeling import hyperparams, performance
 from tensorboard.backend.event_processing import event_accumulator
 
-from sact_tf.model_garden import configs, experiments, labels, runs
+from sact_tf.model_garden import configs, experiments, labels, numerics, runs
 from tests.model_garden import records
 from tests.replicas import mirrored
 
@@ -297,3 +298,93 @@ def test_metrics_are_not_shared_between_training_and_evaluation():
     names = [metric.name for metric in task.build_metrics(training=True)]
     assert names.count("ponder_cost") == 1 and "units_block4" in names
     assert not task_factory.get_task(experiment().task).build_model().metrics
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_step_in_mixed_precision(dtype):
+    """Gradients that float16 has no numbers for arrive, since the loss is scaled."""
+    params = experiment(tau=1e-9)
+    params.task.losses.override({"loss_weight": 1e-7, "l2_weight_decay": 0.0})
+    params.runtime.mixed_precision_dtype = dtype
+    task = task_factory.get_task(params.task)
+    optimizer = performance.configure_optimizer(
+        tf_keras.optimizers.legacy.SGD(1e5), use_float16=dtype == "float16"
+    )
+    batch = next(iter(task.build_inputs(params.task.train_data)))
+    with numerics.precision(params.runtime):
+        model = task.build_model()
+    before = [variable.numpy() for variable in model.trainable_variables]
+    task.train_step(batch, model, optimizer)
+    changed = 0
+    for old, new in zip(before, model.trainable_variables, strict=True):
+        assert new.dtype == tf.float32 and np.isfinite(new).all()
+        changed += (old != new.numpy()).any()
+        # Not by the loss scale.
+        assert np.abs(old - new.numpy()).max() < 1.0, new.name
+    # But for the biases in front of a batch norm.
+    assert changed >= 0.8 * len(before)
+    assert model(batch[0], training=False)["logits"].dtype == tf.float32
+
+
+def write_cifar(path):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(1, 4, 12)
+    images = rng.integers(0, 256, [12, 32, 32, 3]).astype(np.uint8)
+    return records.write(path, images, labels, encode=tf.io.encode_png)
+
+
+def on_device(path, **fields):
+    params = experiment()
+    params.override(
+        {
+            "task": {
+                "model": {"input_size": [32, 32, 3], "num_classes": 3},
+                "evaluation": {"top_k": 2},
+            }
+        }
+    )
+    data = {
+        "input_path": path,
+        "preprocessing": "cifar",
+        "first_label": 1,
+        "global_batch_size": 4,
+    }
+    params.task.train_data = configs.ImageData(on_device=True, seed=5, **data, **fields)
+    params.task.validation_data = configs.ImageData(is_training=False, **data)
+    return params
+
+
+def test_data_on_the_device_and_steps_by_xla(tmp_path):
+    """Killed and taken up, compiled or not: the same training."""
+    params = on_device(write_cifar(tmp_path / "train"))
+    folders = [tmp_path / name for name in ("ordinary", "compiled", "killed")]
+    ordinary = run(params, folders[0], "train")
+    params.runtime.enable_xla = True
+    compiled = run(params, folders[1], "train")
+    folders[2].mkdir()
+    cut(folders[1], 4, folders[2])
+    again = run(params, folders[2], "train")
+    for one, other in zip(compiled.variables, again.variables, strict=True):
+        np.testing.assert_array_equal(one, other, err_msg=one.name)
+    for one, other in zip(compiled.variables, ordinary.variables, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4, err_msg=one.name)
+    logged = [summaries(folder, "train") for folder in folders[:2]]
+    for name in ("training_loss", "accuracy", "ponder_cost", "flops"):
+        for one, other in zip(*(log[name] for log in logged), strict=True):
+            np.testing.assert_allclose(one[1], other[1], rtol=1e-4, err_msg=name)
+
+
+def test_data_that_cannot_be_on_the_device_are_refused(tmp_path):
+    path = write_cifar(tmp_path / "train")
+    params = on_device(path)
+    with pytest.raises(ValueError, match=r"on_device keeps the data on one.*2 replica"):
+        run(params, tmp_path / "a", "train", mirrored())
+    params.task.train_data.preprocessing = "imagenet"
+    task = task_factory.get_task(params.task)
+    with pytest.raises(ValueError, match=r"train_data.on_device is for images of 32"):
+        task.build_inputs(params.task.train_data)
+    params = on_device(path)
+    params.task.train_data.first_label = 2
+    task = task_factory.get_task(params.task)
+    with pytest.raises(ValueError, match=r"classes -1 to 1 of .*has 3.*first_label"):
+        task.build_inputs(params.task.train_data)

@@ -3,9 +3,21 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 
 import sact_tf
-from sact_tf.cli import benchmark
+from sact_tf.cli.benchmark import (
+    __main__ as benchmark,
+)
+from sact_tf.cli.benchmark import (
+    calibrate,
+    device,
+    forced,
+    masks,
+    settings,
+    timing,
+    units,
+)
 from sact_tf.geometry import Packed
 from tests.tools.calling import call
 
@@ -16,7 +28,7 @@ def measures(monkeypatch, capsys):
 
 
 def test_units_under_masks(measures, monkeypatch, tmp_path):
-    monkeypatch.setattr(benchmark, "SHARES", (1.0, 0.5, 0.0))
+    monkeypatch.setattr(settings, "SHARES", (1.0, 0.5, 0.0))
     flags = ["--block", 4, "--image-size", "224", "--turns", 1, "--tiles", "2"]
     code, out, _ = measures("units", *flags, "--json", "--plot", tmp_path / "plot.png")
     assert code == 0 and (tmp_path / "plot.png").stat().st_size > 1000
@@ -27,9 +39,49 @@ def test_units_under_masks(measures, monkeypatch, tmp_path):
         assert {line["what"] for line in lines} == names
         for line in lines:
             assert line["milliseconds"] > 0
+            assert (line["share"] > 0) == (line["flops_left"] > 0)
             whole = line["what"] == "plain"
             assert line["flops_left"] == (1.0 if whole else left)
+    assert content["copy_gigabytes_per_second"] > 0.1
+    assert content["device"].startswith("CPU, float32, TensorFlow ")
     assert content["matmul_gflops"] > 1 and content["peak_memory_gib"] > 0.1
+
+
+def test_precision_batches_and_xla(measures, monkeypatch):
+    monkeypatch.setattr(settings, "SHARES", (0.5,))
+    monkeypatch.setitem(settings.SIZES, "224", (64, 64))
+    before = tf_keras.mixed_precision.global_policy()
+    flags = ["--block", 4, "--image-size", "224", "--turns", 1, "--tiles", ""]
+    flags += ["--dtype", "bfloat16", "--batch-size", 1, 2, "--jit", "--json"]
+    seen = []
+
+    def traced(run, jit=False, trace=timing.traced):
+        seen.append(jit)
+        return trace(run, jit)
+
+    monkeypatch.setattr(units, "traced", traced)
+    code, out, _ = measures("units", *flags)
+    assert code == 0
+    content = json.loads(out)
+    assert content["device"].startswith("CPU, bfloat16, ")
+    notes = {line["note"] for line in content["results"]}
+    assert notes == {"1 images, 50% active", "2 images, 50% active"}
+    # Plain and masked units are compiled, those that pack are not.
+    assert seen == [True, True, False, False] * 2
+    assert tf_keras.mixed_precision.global_policy() is before
+
+
+def test_a_precision_that_the_device_lacks(monkeypatch):
+    def lacking(*arguments, **options):
+        raise tf.errors.UnimplementedError(None, None, "no such kernel")
+
+    monkeypatch.setattr(device, "Convolution", lacking)
+    said = r"--dtype float16 does not work on this cpu \(no such kernel\)"
+    with (
+        pytest.raises(ValueError, match=said),
+        device.Device("cpu", "float16").used(),
+    ):
+        pass
 
 
 def test_blocks_of_the_extractor(measures):
@@ -45,7 +97,7 @@ def test_blocks_of_the_extractor(measures):
 
 
 def test_given_masks(measures, monkeypatch):
-    monkeypatch.setattr(benchmark, "MASK_SHARES", (1.0, 0.3))
+    monkeypatch.setattr(settings, "MASK_SHARES", (1.0, 0.3))
     flags = ["--image-size", "224", "--blocks", 1, "--turns", 1, "--json"]
     code, out, _ = measures("masks", *flags)
     assert code == 0
@@ -64,36 +116,36 @@ def test_given_masks(measures, monkeypatch):
 def test_forced_halting_has_the_means_that_were_asked_for(kind):
     means, maps = (1.6, 2.5, 3.7, 1.2), [(24, 31), (12, 16), (6, 8), (3, 4)]
     model = sact_tf.ResNet("imagenet", (2, 3, 5, 2), "sact", 10, base_channels=4)
-    change = benchmark.force_halting(model, maps, means, kind)
+    change = forced.force_halting(model, maps, means, kind)
     record = model.introspect(np.zeros([1, 96, 124, 3], np.float32))
     for block, mean, (height, width) in zip(record["blocks"], means, maps, strict=True):
-        units = block["num_units"].numpy()
-        assert abs(units.mean() - mean) <= 2 / (height * width)
-        assert len(np.unique(units)) > 1
+        counts = block["num_units"].numpy()
+        assert abs(counts.mean() - mean) <= 2 / (height * width)
+        assert len(np.unique(counts)) > 1
     change(np.random.default_rng(1))
     others = model.introspect(np.zeros([1, 96, 124, 3], np.float32))["blocks"]
     for block, other, mean in zip(record["blocks"], others, means, strict=True):
-        units = other["num_units"].numpy()
-        assert (units != block["num_units"].numpy()).any()
-        assert 0.94 * mean <= units.mean() <= 1.06 * mean
+        counts = other["num_units"].numpy()
+        assert (counts != block["num_units"].numpy()).any()
+        assert 0.94 * mean <= counts.mean() <= 1.06 * mean
 
 
 def test_what_is_renewed_gives_the_median(monkeypatch):
     ticks = iter([0.0, 0.3, 1.0, 1.0, 2.0, 2.1])
-    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: next(ticks))
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(ticks))
     ran, renewed = [], []
-    seconds = benchmark.fastest(
+    seconds = timing.fastest(
         {"one": lambda: ran.append(len(renewed))}, 3, "title", lambda: renewed.append(1)
     )
     assert seconds["one"] == pytest.approx(0.1)
-    assert ran == list(range(1, benchmark._WARM_UP + 4))
+    assert ran == list(range(1, timing._WARM_UP + 4))
 
 
 def test_masks_that_shrink_have_their_share_on_average():
-    masks = benchmark._masks("shrinking", (1, 20, 30), 0.3, 22)
-    assert masks.shape == (22, 1, 20, 30)
-    assert masks.mean() == pytest.approx(0.3, abs=0.01)
-    assert not (masks[1:] & ~masks[:-1]).any()
+    active = masks.masks("shrinking", (1, 20, 30), 0.3, 22)
+    assert active.shape == (22, 1, 20, 30)
+    assert active.mean() == pytest.approx(0.3, abs=0.01)
+    assert not (active[1:] & ~active[:-1]).any()
 
 
 def test_threshold_is_where_packed_units_are_as_fast_as_masked_ones(monkeypatch):
@@ -102,9 +154,9 @@ def test_threshold_is_where_packed_units_are_as_fast_as_masked_ones(monkeypatch)
         share = float(title.rpartition(" ")[2].rstrip("%")) / 100
         return {"masked": 0.8, "positions": 0.1 + share}
 
-    monkeypatch.setattr(benchmark, "fastest", fastest)
-    layers = benchmark._bottlenecks(16, 2)
-    assert benchmark._packing_threshold(layers, (1, 12, 12), 1) == 0.7
+    monkeypatch.setattr(calibrate, "fastest", fastest)
+    layers = units.bottlenecks(16, 2)
+    assert calibrate._packing_threshold(layers, (1, 12, 12), 1) == 0.7
 
 
 def test_price_of_packing_is_what_it_costs_that_half_of_a_map_halts(monkeypatch):
@@ -124,8 +176,8 @@ def test_price_of_packing_is_what_it_costs_that_half_of_a_map_halts(monkeypatch)
         return {"half": 1.5, "all": 1.0}
 
     monkeypatch.setattr(Packed, "from_map", counted)
-    monkeypatch.setattr(benchmark, "fastest", fastest)
-    assert benchmark._packing_seconds((6, 8, 16), 1) == (0.5, 6 * 8 * 16)
+    monkeypatch.setattr(calibrate, "fastest", fastest)
+    assert calibrate._packing_seconds((6, 8, 16), 1) == (0.5, 6 * 8 * 16)
     assert gathered == [0.5]
 
 
@@ -137,6 +189,10 @@ def test_price_of_packing_is_what_it_costs_that_half_of_a_map_halts(monkeypatch)
         (["units", "--turns", 0], "--turns must be at least 1. Received: 0"),
         (["network", "--batch-size", 0], "--batch-size must be at least 1"),
         (["network", "--points", "tau 1"], "--points for 224 are tau 0.01, tau 0.005"),
+        (["units", "--device", "gpu"], "--device gpu: TensorFlow sees no GPU here"),
+        (["units", "--dtype", "tf32"], "--dtype tf32 is of GPUs, and this is a CPU"),
+        (["calibrate", "--jit"], "leave --dtype and --jit out"),
+        (["training", "--dtype", "float16"], "without a scaled loss"),
     ],
 )
 def test_bad_input(flags, message, measures):
@@ -145,5 +201,5 @@ def test_bad_input(flags, message, measures):
 
 
 def test_flops_left_of_masks():
-    masks = tf.constant(benchmark._masks("blob", (1, 10, 10), 1.0, 1))
-    assert benchmark._flops_left(masks, 16) == 1.0
+    active = tf.constant(masks.masks("blob", (1, 10, 10), 1.0, 1))
+    assert masks.flops_left(active, 16) == 1.0

@@ -2,13 +2,14 @@ import json
 
 import pytest
 
-from sact_tf.cli import benchmark, benchmark_dense
+from sact_tf.cli import benchmark_dense
+from sact_tf.cli.benchmark import settings
 from tests.tools.calling import call
 
 
 @pytest.fixture
 def measures(monkeypatch, capsys):
-    monkeypatch.setitem(benchmark.SIZES, "224", (32, 64))
+    monkeypatch.setitem(settings.SIZES, "224", (32, 64))
     return lambda *arguments: call(monkeypatch, capsys, benchmark_dense, *arguments)
 
 

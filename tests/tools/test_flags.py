@@ -10,7 +10,7 @@ import sact_tf_command
 from sact_tf.cli import command_line, completion, flags
 
 #: The Model Garden's flags, and parsers that are not of the frame yet.
-OTHERS = {"train", "benchmark", "gpu-check"}
+OTHERS = {"train", "gpu-check"}
 COMMANDS = {
     name: command_line.find(name.replace("-", "_"))
     for name in sact_tf_command.commands()

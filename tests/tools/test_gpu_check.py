@@ -50,8 +50,13 @@ def test_every_section_tiny_and_without_what_other_machines_lack(tmp_path):
     assert gpu or content["skipped"] == ["busy (no GPU)"]
     results = content["results"]
     sections = {result["section"] for result in results}
-    assert sections - {"busy"} == {"device", "golden", "networks", "training", "cifar"}
+    assert sections - {"busy"} == {
+        *("device", "golden", "graphs", "networks", "training", "cifar")
+    }
     assert all(result["value"] > 0 for result in results)
+    counted = {r["what"]: r for r in results if r["section"] == "graphs"}
+    assert counted["SACT dense"]["value"] > 100
+    assert counted["SACT dense"]["host_waits"] == 0
     golden = [result for result in results if result["section"] == "golden"]
     assert len(golden) == 2 and all(result["equal"] for result in golden)
     # Every number has its line for people, and the advice is the last one.

@@ -2,6 +2,7 @@
 
   device    rates of large products and of a large copy: what there is to reach
   golden    the authors' numbers, without TF32, for each way to execute
+  graphs    operations on the device, and how often the host waits for it; counted
   networks  ResNet-101: plain, SACT, ACT, with and without XLA, beside a peer
   training  a step of ResNet-50, in float32 and with bfloat16
   cifar     an update of a CIFAR network, compiled by XLA
@@ -25,7 +26,7 @@ import tensorflow as tf
 import tf_keras
 
 from sact_tf.cli import command_line
-from sact_tf.cli.gpu_check import device, golden, networks, training
+from sact_tf.cli.gpu_check import device, golden, graphs, networks, training
 from sact_tf.cli.gpu_check.run import Run
 from sact_tf.cli.gpu_check.settings import FULL, TINY, Check
 from sact_tf.evaluation import report
@@ -34,6 +35,7 @@ from sact_tf.evaluation import report
 SECTIONS: dict[str, tuple[Callable[[Check], None], float]] = {
     "device": (device.rates, 1),
     "golden": (golden.golden, 3),
+    "graphs": (graphs.graphs, 1),
     "networks": (networks.networks, 10),
     "training": (training.training, 4),
     "cifar": (training.cifar, 2),

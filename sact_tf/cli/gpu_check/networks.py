@@ -37,14 +37,14 @@ def _inference_cases(settings, models, size, batch, large):
     for name, xla, also_large in settings.ways:
         if large and not also_large:
             continue
-        network = name.replace(" bfloat16", ", bfloat16") + ", XLA" * xla
+        title = name.replace(" bfloat16", ", bfloat16") + ", XLA" * xla
         cases.append(
             Case(
-                f"{network}, {size[0]} x {size[1]}, batch {batch}",
+                f"{title}, {size[0]} x {size[1]}, batch {batch}",
                 functools.partial(inference, settings, models, name, images, xla),
                 batch,
                 details={
-                    "network": network,
+                    "network": title,
                     "size": f"{size[0]}x{size[1]}",
                     "batch": batch,
                 },
@@ -71,7 +71,7 @@ def inference(
         if name == "peer":
             models[key] = settings.peer(weights=None, input_shape=size)
         else:
-            models[key] = _network(settings, name)
+            models[key] = network(settings, name)
     model = models[key]
     options = {}
     if "ACT" in name:
@@ -84,7 +84,8 @@ def inference(
     return functools.partial(run, images)
 
 
-def _network(settings, name):
+def network(settings: Settings, name: str) -> sact_tf.ResNet:
+    """The network of a Way's name, which halts where halting_bias says."""
     adaptivity, *options = name.lower().split()
     execution = options[0] if options and options[0] != "bfloat16" else "auto"
     model = sact_tf.ResNet(

@@ -83,6 +83,8 @@ class Settings:
         Way("ACT auto", large=False),
         Way("peer", xla=True, large=False),
     )
+    #: Networks whose operations are counted.
+    graphs: Sequence[str] = ("plain", "SACT dense", "ACT positions", "SACT tiles")
     turns: int = 10
 
 
@@ -116,6 +118,7 @@ TINY = Settings(
         Way("plain bfloat16", large=False),
         Way("peer", large=False),
     ),
+    graphs=("SACT dense",),
     turns=2,
 )
 

@@ -25,7 +25,7 @@ def training(check: Check) -> None:
             freeze_batch_norm=frozen,
             dtype=precision,
         )
-        run = tf.function(_update(model), autograph=False)
+        run = tf.function(update(model), autograph=False)
         return functools.partial(run, images, labels)
 
     cases = [
@@ -39,7 +39,7 @@ def training(check: Check) -> None:
     check.compare(cases)
 
 
-def _update(model, rate=1e-4):
+def update(model, rate=1e-4):
     """One step of SGD with momentum as a function of images and labels: the loss."""
     # Its own compiler would compile the update of every variable by itself.
     optimizer = tf_keras.optimizers.SGD(rate, momentum=0.9, jit_compile=False)
@@ -47,14 +47,14 @@ def _update(model, rate=1e-4):
     optimizer.build(model.trainable_variables)
     cross_entropy = tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
-    def update(images, labels):
+    def step(images, labels):
         with tf.GradientTape() as tape:
             logits = model(images, training=True)
             loss = cross_entropy(labels, logits) + tf.add_n(model.losses)
         optimizer.minimize(loss, model.trainable_variables, tape=tape)
         return loss
 
-    return update
+    return step
 
 
 def cifar(check: Check) -> None:
@@ -72,7 +72,7 @@ def cifar(check: Check) -> None:
             num_classes=10,
             base_channels=settings.cifar_channels,
         )
-        step = tf.function(_update(model), autograph=False, jit_compile=xla)
+        step = tf.function(update(model), autograph=False, jit_compile=xla)
         if count == 1:
             return functools.partial(step, images, labels)
 

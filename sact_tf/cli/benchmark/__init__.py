@@ -1,0 +1,1 @@
+"""How much time sparse execution saves: `python -m tools.benchmark`."""
