@@ -5,14 +5,14 @@ import functools
 import tensorflow as tf
 
 import sact_tf
-from sact_tf.cli import benchmark
+from sact_tf.cli.benchmark import forced, settings, timing
 
 #: Root and blocks of the paper's detector, whose images have about this size.
 _BLOCKS = 3
 _LARGE = {
     "size": (600, 848),
-    "units": benchmark.UNITS,
-    "means": benchmark.DETECTION_POINTS["tau 0.005"],
+    "units": settings.UNITS,
+    "means": settings.DETECTION_POINTS["tau 0.005"],
     "base_channels": 64,
     "turns": 3,
 }
@@ -55,10 +55,10 @@ def measure(quick: bool) -> dict:
             base_channels=options["base_channels"],
         )
         if adaptivity == "sact":
-            benchmark.force_halting(network, maps, options["means"], "blob")
+            forced.force_halting(network, maps, options["means"], "blob")
         candidates[name] = functools.partial(_run, _traced(network), images)
         flops[name] = candidates[name]()
-    seconds = benchmark.fastest(candidates, options["turns"], "by the clock")
+    seconds = timing.fastest(candidates, options["turns"], "by the clock")
     return {
         "milliseconds": {name: 1e3 * value for name, value in seconds.items()},
         "flops_left": flops["sparse"] / flops["plain"],
