@@ -28,6 +28,7 @@ _SUBPACKAGES = (
     "detection",
     "distribution",
     "evaluation",
+    "folder_training",
     "masks",
     "model_garden",
     "serving",

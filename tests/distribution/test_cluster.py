@@ -102,7 +102,7 @@ def test_a_port_in_use():
     ("name", "jobs", "message"),
     [
         ("parameter_server", None, "needs several processes, each with its TF_CONFIG"),
-        ("multi_worker_mirrored", None, "python -m tools.launch_local"),
+        ("multi_worker_mirrored", None, "sact-tf launch-local"),
         ("parameter_server", {"worker": ["a:1"]}, "has no chief and no ps"),
         ("multi_worker_mirrored", JOBS, "Set it to parameter_server, or take ps out"),
         (

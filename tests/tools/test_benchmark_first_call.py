@@ -11,7 +11,7 @@ def test_a_small_network(monkeypatch, capsys):
     flags = ["--kinds", "auto", "--units", "2,1,1,1", "--base_channels", 2, "--json"]
     code, out, _ = call(monkeypatch, capsys, benchmark_first_call, "network", *flags)
     assert code == 0
-    laps = json.loads(out.strip().splitlines()[-1])
+    laps = json.loads(out)
     for name in ("first predict", "first step of fit", "export", "its first answer"):
         assert laps[name] > 0, name
     assert 0 < laps["saved_model.pb, MB"] < 5
@@ -21,7 +21,8 @@ def test_a_small_network(monkeypatch, capsys):
     "flags, message",
     [
         (["--kinds", "peer"], "--kinds of detector are plain, dense, auto. Received: "),
-        (["--units", "3,x,2,2"], "--units must be four numbers, as 3,4,23,3. Received"),
+        (["--units", "3,x,2,2"], "--units: numbers are expected, such as 3 4 6 3."),
+        (["--units", "3,2,2"], "--units must be four numbers, as 3,4,23,3. Received"),
     ],
 )
 def test_bad_input(monkeypatch, capsys, flags, message):
