@@ -115,6 +115,8 @@ class DeviceData:
                 rounds=4,
             )
             order = tf.ensure_shape(order, [size])
+            # Seeds of int64 give other numbers under XLA.
+            step = tf.cast(step, tf.int32)
             return order, tf.random.experimental.stateless_fold_in([seed, 0], step)
 
         steps = tf.data.Dataset.range(self._first_step, tf.int64.max)

@@ -58,6 +58,8 @@ def test_a_run_that_is_taken_up_goes_on_with_the_same_draws(data):
         np.testing.assert_array_equal(place, other)
         np.testing.assert_array_equal(seed, other_seed)
     assert len({tuple(seed) for _, seed in whole}) == 9
+    place, seed = whole[0]
+    assert place.dtype == np.int64 and seed.dtype == np.int32
 
 
 def test_the_compiled_loop_gives_the_losses_of_the_ordinary_one(data, tmp_path):
