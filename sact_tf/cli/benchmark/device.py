@@ -90,7 +90,7 @@ class Device:
             convolution = Convolution(4, 4, 3, use_bias=False, name="tried")
             norm = BatchNormalization(4, momentum=0.9, epsilon=1e-3, name="tried_norm")
             values = norm(convolution(features), training=False)
-            tf.reshape(tf.matmul(values, values), [-1])[0].numpy()
+            tf.matmul(values, values, transpose_b=True).numpy()
         except tf.errors.OpError as error:
             cause = str(error).splitlines()[0]
             raise ValueError(
