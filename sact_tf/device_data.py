@@ -54,11 +54,12 @@ class DeviceData:
           augment: takes images [B, H, W, C] and a seed, int32 [2], and gives float32
             [B, H, W, C] as the network takes them; stateless, and of operations that
             the device has. By default images stay as they are.
-          seed: of the order and of what `augment` draws.
+          seed: of the order and of what `augment` draws, from zero to 2**31 - 1.
           device: where to keep the data; by default where TensorFlow keeps tensors.
 
         Raises:
-          ValueError: shapes do not fit, or there are fewer images than in a batch.
+          ValueError: shapes do not fit, or there are fewer images than in a batch; a
+            seed that is out of range.
         """
         images, labels = np.asarray(images), np.asarray(labels)
         if images.ndim != 4 or labels.shape != images.shape[:1]:
@@ -75,6 +76,8 @@ class DeviceData:
                 f"batch_size must be from 1 to the number of images, {len(images)}. "
                 f"Received: batch_size={batch_size}"
             )
+        if not 0 <= seed < 2**31:
+            raise ValueError(f"seed must be 0 to 2**31 - 1. Received: seed={seed}")
         with tf.device(device) if device else contextlib.nullcontext():
             self._images = tf.constant(images)
             # int32 would stay in the host's memory.
@@ -115,7 +118,8 @@ class DeviceData:
                 rounds=4,
             )
             order = tf.ensure_shape(order, [size])
-            return order, tf.random.experimental.stateless_fold_in([seed, 0], step)
+            # int32 and not negative: XLA draws other numbers from all other seeds.
+            return order, tf.stack([seed, tf.cast(step, tf.int32)])
 
         steps = tf.data.Dataset.range(self._first_step, tf.int64.max)
         return steps.map(draw, num_parallel_calls=1).prefetch(64)

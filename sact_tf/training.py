@@ -248,6 +248,9 @@ class _Backup(tf_keras.callbacks.Callback):
         if self._within:
             # The epoch had begun already; callbacks have been told so once more.
             self._take_up()
+            # Those of the network's metrics are in the checkpoint, too, and would be
+            # counted twice: see State.add_to_metrics.
+            self.model.reset_metrics()
             self._within = False
 
     def on_train_batch_end(self, batch, logs=None):

@@ -58,6 +58,8 @@ def test_a_run_that_is_taken_up_goes_on_with_the_same_draws(data):
         np.testing.assert_array_equal(place, other)
         np.testing.assert_array_equal(seed, other_seed)
     assert len({tuple(seed) for _, seed in whole}) == 9
+    place, seed = whole[0]
+    assert place.dtype == np.int64 and seed.dtype == np.int32
 
 
 def test_the_compiled_loop_gives_the_losses_of_the_ordinary_one(data, tmp_path):
@@ -113,6 +115,8 @@ def test_what_does_not_fit_is_refused(data):
         DeviceData(images, labels[:3], batch_size=2)
     with pytest.raises(ValueError, match=r"integers as labels. Received: float64"):
         DeviceData(images, labels * 1.0, batch_size=2)
+    with pytest.raises(ValueError, match=r"seed must be 0 to 2.*seed=-1"):
+        DeviceData(images, labels, batch_size=2, seed=-1)
     with pytest.raises(ValueError, match=r"1 to the number of images, 4.*=5"):
         DeviceData(images, labels, batch_size=5)
     with pytest.raises(ValueError, match=r"DeviceData alone.*y=ndarray"):
@@ -150,6 +154,7 @@ def test_augmentation_of_batches():
     # 12 of each are expected, give or take.
     assert min(counts.values()) >= 2 and max(counts.values()) <= 30
     compiled = tf.function(augmentation.cifar_batch, jit_compile=True)
-    by_xla = compiled(batch[:8], tf.constant([1, 2])).numpy()
-    again = augment(batch[:8], tf.constant([1, 2])).numpy()
-    np.testing.assert_allclose(by_xla, again, atol=1e-5)
+    for seed in ([1, 2], [0, 0], [2**31 - 1, 7], [5, 2**31 - 1], [12345678, 99999]):
+        by_xla = compiled(batch[:8], tf.constant(seed)).numpy()
+        again = augment(batch[:8], tf.constant(seed)).numpy()
+        np.testing.assert_allclose(by_xla, again, atol=1e-5)

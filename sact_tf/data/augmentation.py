@@ -107,19 +107,26 @@ def cifar_batch(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
     Args:
       images: uint8 [B, 32, 32, 3].
-      seed: int32 [2].
+      seed: int32 [2], not negative: XLA draws other numbers from negative ones.
 
     Returns:
       float32 [B, 32, 32, 3], standardised.
     """
-    count = tf.shape(images)[0]
-    crop_seed, flip_seed = _split(seed, 2)
-    begin = _draw([count, 2], 2 * _CIFAR_MARGIN + 1, crop_seed)
-    flipped = _draw([count, 1], 2, flip_seed)
+    # One draw for each image: which of the crops, and whether it is mirrored.
+    crops = 2 * _CIFAR_MARGIN + 1
+    drawn = tf.random.stateless_uniform(
+        [tf.shape(images)[0], 1],
+        seed,
+        maxval=2 * crops**2,
+        dtype=tf.int32,
+        alg="philox",
+    )
+    flipped, drawn = drawn % 2, drawn // 2
+    top, left = drawn // crops, drawn % crops
     places = tf.range(CIFAR_SIZE)
-    rows = begin[:, :1] + places
+    rows = top + places
     # A mirrored image is one whose columns are taken from the other end.
-    columns = begin[:, 1:] + tf.where(flipped > 0, CIFAR_SIZE - 1 - places, places)
+    columns = left + tf.where(flipped > 0, CIFAR_SIZE - 1 - places, places)
     side = [_CIFAR_MARGIN] * 2
     images = tf.pad(images, [[0, 0], side, side, [0, 0]])
     images = tf.gather(images, rows, axis=1, batch_dims=1)
@@ -207,10 +214,3 @@ def _distort_colours(image, seed):
 
 def _split(seed, count):
     return tf.unstack(tf.random.experimental.stateless_split(seed, count))
-
-
-def _draw(shape, limit, seed):
-    """Integers below a limit, int32, the same on every device."""
-    return tf.random.stateless_uniform(
-        shape, seed, maxval=limit, dtype=tf.int32, alg="philox"
-    )

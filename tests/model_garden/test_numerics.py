@@ -171,3 +171,14 @@ def test_precisions_that_are_none(options, message):
         numerics.precision(cfg.RuntimeConfig(**options)),
     ):
         pass
+
+
+def test_what_xla_compiles_ends_by_itself():
+    """There are no strings in it to say where it began."""
+    params = experiment()
+    assert numerics.ends_where_not_finite(params)
+    params.runtime.enable_xla = True
+    assert not numerics.ends_where_not_finite(params)
+    # Without a GPU, the Garden compiles no steps of its own tasks.
+    params.task = cfg.TaskConfig()
+    assert numerics.ends_where_not_finite(params)

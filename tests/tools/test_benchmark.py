@@ -60,8 +60,8 @@ def test_precision_batches_and_xla(measures, monkeypatch):
         return trace(run, jit)
 
     monkeypatch.setattr(units, "traced", traced)
-    code, out, _ = measures("units", *flags)
-    assert code == 0
+    code, out, err = measures("units", *flags)
+    assert code == 0, err
     content = json.loads(out)
     assert content["device"].startswith("CPU, bfloat16, ")
     notes = {line["note"] for line in content["results"]}

@@ -72,12 +72,13 @@ def test_the_schedule_is_that_of_the_experiment(trains, monkeypatch, tmp_path):
 
     def fit(model, dataset, **options):
         seen.update(options, model=model, data=dataset.__self__)
+        raise KeyboardInterrupt
 
     monkeypatch.setattr(training, "fit", fit)
     images, labels = np.zeros([128, 32, 32, 3], np.uint8), np.zeros([128], int)
     monkeypatch.setattr(cifar10, "load", lambda *_: (images, labels))
     code, _, _ = trains("--output", tmp_path / "out", "--no-jit")
-    assert code == 0
+    assert code == 130
     assert seen["epochs"] * seen["steps_per_epoch"] == 100000
     model = seen["model"]
     schedule = model.optimizer._learning_rate
@@ -109,7 +110,10 @@ def test_bad_input(trains, tmp_path, flags, message):
 
 
 def test_another_run_is_refused(trains, monkeypatch, tmp_path):
-    monkeypatch.setattr(training, "fit", lambda *_, **__: None)
-    assert trains(*FLAGS, "--output", tmp_path / "out")[0] == 0
+    def fit(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "fit", fit)
+    assert trains(*FLAGS, "--output", tmp_path / "out")[0] == 130
     code, _, err = trains(*FLAGS, "--output", tmp_path / "out", "--tau", 0.1)
     assert code == 2 and "other settings" in err and "tau" in err

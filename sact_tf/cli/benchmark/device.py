@@ -87,10 +87,10 @@ class Device:
             return
         features = tf.zeros([2, 8, 8, 4], self.policy.compute_dtype)
         try:
-            convolution = Convolution(3, 4, 4, use_bias=False, name="tried")
+            convolution = Convolution(4, 4, 3, use_bias=False, name="tried")
             norm = BatchNormalization(4, momentum=0.9, epsilon=1e-3, name="tried_norm")
             values = norm(convolution(features), training=False)
-            tf.reshape(tf.matmul(values, values), [-1])[0].numpy()
+            tf.matmul(values, values, transpose_b=True).numpy()
         except tf.errors.OpError as error:
             cause = str(error).splitlines()[0]
             raise ValueError(
