@@ -8,6 +8,7 @@ import tf_keras
 
 from sact_tf.geometry.control_flow import gpu_is_visible
 from sact_tf.geometry.maps import without_padding
+from sact_tf.layers.arguments import FromArguments
 
 
 class FixedNorm(NamedTuple):
@@ -77,7 +78,7 @@ class LiveNorm(NamedTuple):
         return activation(self(inputs))
 
 
-class BatchNormalization(tf_keras.layers.BatchNormalization):
+class BatchNormalization(FromArguments, tf_keras.layers.BatchNormalization):
     """Batch norm over all axes but the last, built at once.
 
     Differs from tf_keras' layer in one point, which a loaded checkpoint would notice
@@ -166,6 +167,10 @@ class BatchNormalization(tf_keras.layers.BatchNormalization):
             *(self.gamma, self.beta, self.moving_mean, self.moving_variance),
             epsilon=self.epsilon,
         )
+
+    def get_config(self):
+        """See FromArguments; whether it is trained may have been set since."""
+        return {**super().get_config(), "trainable": self.trainable}
 
     def _normalize(self, maps):
         """Normalises with the statistics of this batch."""
