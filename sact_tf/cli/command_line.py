@@ -79,9 +79,12 @@ def require_at_least(flags: argparse.Namespace, **least: int) -> None:
       ValueError: one is smaller.
     """
     for name, bound in least.items():
-        value = getattr(flags, name)
-        if value is not None and value < bound:
-            raise ValueError(f"--{name} must be at least {bound}. Received: {value}")
+        given = getattr(flags, name)
+        for value in given if isinstance(given, list) else [given]:
+            if value is not None and value < bound:
+                raise ValueError(
+                    f"--{name} must be at least {bound}. Received: {value}"
+                )
 
 
 def goes_on() -> None:

@@ -164,9 +164,7 @@ LAYERS = {
         _UNIT(StochasticUnit, C, 2, sampling=_MASKS), _drawn, replicas=False
     ),
     "packed stochastic unit": Entry(
-        _UNIT(
-            StochasticUnit, C, 3, stride=2, sampling=_MASKS, execution="positions"
-        ),
+        _UNIT(StochasticUnit, C, 3, stride=2, sampling=_MASKS, execution="positions"),
         _drawn,
         replicas=False,
     ),
@@ -241,9 +239,7 @@ def _sampled_block(dtype=None):
     with tf.name_scope("block"):
         units = [
             PostActivationUnit(C, 3, stride=2, name="unit1", **common),
-            SampledUnit(
-                12, 3, sampling="adaptive", size=0.6, name="unit2", **common
-            ),
+            SampledUnit(12, 3, sampling="adaptive", size=0.6, name="unit2", **common),
         ]
     return SampledBlock(units, name="block", dtype=dtype)
 
@@ -252,9 +248,7 @@ def _stochastic_block(dtype=None):
     common = {"sampling": _MASKS, "batch_norm": NORM, "dtype": dtype}
     with tf.name_scope("block"):
         units = [
-            StochasticUnit(
-                C, 2, number=index, name=f"unit{index + 1}", **common
-            )
+            StochasticUnit(C, 2, number=index, name=f"unit{index + 1}", **common)
             for index in range(2)
         ]
     return StochasticBlock(units, name="block", dtype=dtype)
@@ -290,9 +284,7 @@ class OnGeometry(tf_keras.layers.Layer):
         super().__init__(name="layer", dtype=dtype)
         self._kind = kind
         with tf.name_scope(self.name):
-            self.unit = BottleneckUnit(
-                C, 2, batch_norm=NORM, name="unit", dtype=dtype
-            )
+            self.unit = BottleneckUnit(C, 2, batch_norm=NORM, name="unit", dtype=dtype)
         self.built = True
 
     def call(self, maps, training=None):
@@ -312,9 +304,11 @@ class OnGeometry(tf_keras.layers.Layer):
         geometry.add(self.unit.branch()(geometry))
         output = geometry.leave()
         # In tiles with an active position all are computed.
-        return tf.where(active[..., tf.newaxis], output, 0) if (
-            self._kind == "tiles"
-        ) else output
+        return (
+            tf.where(active[..., tf.newaxis], output, 0)
+            if (self._kind == "tiles")
+            else output
+        )
 
 
 class Crops(tf_keras.layers.Layer):
@@ -504,7 +498,9 @@ def with_weights(layer, name: str):
         shape, now = weight.shape, weight.numpy()
         if "kernel" in last:
             wide = max(1, now[..., 0].size)
-            value = rng.normal(size=shape, scale=(2.0 if "halting" in weight.name else 1.0) / wide**0.5)
+            value = rng.normal(
+                size=shape, scale=(2.0 if "halting" in weight.name else 1.0) / wide**0.5
+            )
         elif last == "bias":
             begin = -0.5 if "halting" in weight.name else now
             value = begin + rng.normal(size=shape, scale=0.2)
