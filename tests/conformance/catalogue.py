@@ -287,6 +287,12 @@ BLOCKS = {
 # --- Geometries and functions ---------------------------------------------------------
 
 
+def _for_each(maps, boxes):
+    """The same boxes for each of the maps: float32 [B, N, 4]."""
+    each = tf.tile(tf.constant([boxes], tf.float32), [tf.shape(maps)[0], 1, 1])
+    return tf.ensure_shape(each, [maps.shape[0], len(boxes), 4])
+
+
 class OnGeometry(tf_keras.layers.Layer):
     """A unit on a geometry that some positions (or images) take part in."""
 
@@ -324,10 +330,13 @@ class OnGeometry(tf_keras.layers.Layer):
 class Crops(tf_keras.layers.Layer):
     """Three regions of each map."""
 
+    def __init__(self, dtype=None):
+        super().__init__(name="layer", dtype=dtype)
+        self.built = True
+
     def call(self, maps, training=None):
         del training
-        boxes = [[0.0, 0, 40, 30], [16, 8, 70, 77], [-9, 20, 50, 300]]
-        boxes = tf.tile(tf.constant([boxes]), [tf.shape(maps)[0], 1, 1])
+        boxes = _for_each(maps, [[0, 0, 40, 30], [16, 8, 70, 77], [-9, 20, 50, 300]])
         return crop_and_resize(maps, boxes, stride=8, crop_size=6, pool_size=3)
 
 
@@ -337,9 +346,7 @@ FUNCTIONS = {
         f"geometry of {kind}": Entry(functools.partial(OnGeometry, kind), **_TOOLS)
         for kind in ("dense", "images", "positions", "tiles")
     },
-    "crops": Entry(
-        lambda dtype=None: Crops(name="layer", dtype=dtype), variables=False, **_TOOLS
-    ),
+    "crops": Entry(Crops, variables=False, **_TOOLS),
 }
 
 
@@ -403,7 +410,10 @@ MODELS = {
 
 def _detector_config(adaptivity="sact", **settings):
     network = BackboneConfig(
-        adaptivity=adaptivity, freeze_batch_norm=True, weight_decay=0.0, **_TINY
+        adaptivity=adaptivity,
+        freeze_batch_norm=True,
+        weight_decay=0.0,
+        **{**_TINY, "units": (1, 2, 1, 2)},
     )
     small = {
         "proposal_filters": 8,
@@ -426,8 +436,7 @@ def _proposed(layer, maps, training):
 
 
 def _regions(layer, maps, training):
-    boxes = [[0.0, 0, 40, 30], [16, 8, 70, 77], [9, 20, 50, 90]]
-    boxes = tf.tile(tf.constant([boxes]), [tf.shape(maps)[0], 1, 1])
+    boxes = _for_each(maps, [[0, 0, 40, 30], [16, 8, 70, 77], [9, 20, 50, 90]])
     valid = tf.ones(tf.shape(boxes)[:2], tf.bool)
     found = layer(maps, boxes, valid, training=training)
     cost = found["record"]
