@@ -14,6 +14,7 @@ def crop_and_resize(
     crop_size: int = 28,
     pool_size: int = 7,
     crops_at_once: int = 64,
+    parallel_iterations: int = 1,
     map_sizes: tf.Tensor | None = None,
     images: tf.Tensor | None = None,
 ) -> tf.Tensor:
@@ -34,6 +35,7 @@ def crop_and_resize(
       crop_size: side of a crop before pooling.
       pool_size: side of a crop after pooling; divides `crop_size`.
       crops_at_once: how many crops may be in memory before they are pooled.
+      parallel_iterations: how often that.
       map_sizes: int32 [B, 2], height and width of the part of each map that is not
         padding; the whole map by default.
       images: int32 [R], which image each of R boxes is of.
@@ -62,6 +64,7 @@ def crop_and_resize(
             crop_size=crop_size,
             pool_size=pool_size,
             crops_at_once=crops_at_once,
+            parallel_iterations=parallel_iterations,
             map_sizes=map_sizes,
             images=tf.repeat(tf.range(batch), count),
         )
@@ -104,7 +107,7 @@ def crop_and_resize(
             tf.reshape(tf.pad(cells, [[0, missing], [0, 0]]), [-1, size, 4]),
             tf.reshape(tf.pad(images, [[0, missing]]), [-1, size]),
         ),
-        parallel_iterations=1,
+        parallel_iterations=parallel_iterations,
         fn_output_signature=tf.TensorSpec([size, *shape], features.dtype),
     )
     crops = tf.reshape(crops, [-1, *shape])[:total]
