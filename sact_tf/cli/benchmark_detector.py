@@ -93,13 +93,15 @@ def main() -> None:
             raise ValueError(f"--stopping must be shares, 0 to 1. Received: {share}")
     tf.get_logger().setLevel("ERROR")
     tf_keras.utils.set_random_seed(0)
-    usual = cropping.CHUNK_BYTES
+    usual = cropping.CHUNK_BYTES, cropping.CHUNK
     try:
-        # Crops are compared by their number, whatever memory they take.
-        cropping.CHUNK_BYTES = flags.chunk_bytes if flags.what == "detector" else 2**62
+        if flags.what == "detector":
+            cropping.CHUNK_BYTES = flags.chunk_bytes
+        else:  # Crops are compared by their number, whatever memory they take.
+            cropping.CHUNK_BYTES = cropping.CHUNK = 2**62
         rows, table = {"detector": detectors, "crops": crops}[flags.what](flags)
     finally:
-        cropping.CHUNK_BYTES = usual
+        cropping.CHUNK_BYTES, cropping.CHUNK = usual
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     if flags.json:
         print(json.dumps({"rows": rows, "peak_memory_gib": memory}, indent=1))

@@ -6,6 +6,8 @@ import tensorflow as tf
 #: pooled before they have left the caches, and the C library does not ask the system
 #: for memory, page by page, as it does from 32 MiB on. That is several times as fast.
 CHUNK_BYTES = 2**24
+#: Crops of a chunk, at most: the last one is filled up with crops that nobody wants.
+CHUNK = 16
 
 
 def crop_and_resize(
@@ -100,7 +102,7 @@ def crop_and_resize(
         return tf.ensure_shape(pooled((cells, images)), [boxes.shape[0], *shape])
     # Chunks of one size, which TensorFlow wants to know.
     crop_bytes = 4 * crop_size**2 * features.shape[3]
-    size = min(crops_at_once, max(1, CHUNK_BYTES // crop_bytes))
+    size = min(crops_at_once, CHUNK, max(1, CHUNK_BYTES // crop_bytes))
     total = tf.shape(cells)[0]
     missing = -total % size
     crops = tf.map_fn(
