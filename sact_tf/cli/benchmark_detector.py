@@ -155,12 +155,9 @@ def make_detector(flags, stopping: float | None = None, execution="auto") -> Fas
       execution: of its blocks.
     """
     plain = stopping is None
+    options = {"units": flags.depth, "freeze_batch_norm": True, **NETWORK}
     backbone = BackboneConfig(
-        units=flags.depth,
-        adaptivity="none" if plain else "sact",
-        execution=execution,
-        freeze_batch_norm=True,
-        **NETWORK,
+        adaptivity="none" if plain else "sact", execution=execution, **options
     )
     config = FasterRCNNConfig(
         backbone=backbone,
