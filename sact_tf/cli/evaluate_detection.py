@@ -7,7 +7,7 @@ of the whole detector and of the feature extractor alone, dense and sparse. With
 --output, an evaluation that was interrupted goes on. Without --model, only what the
 plain feature extractors of ResNet-50 and ResNet-101 cost on these images. With
 --num_proposals 300 100 30 a row for each number: what there is to win where fewer
-regions are looked at.
+regions are looked at; and with --proposal_threshold 0 0.1 for each of these, too.
 
     sact-tf evaluate-detection --annotations instances_val2017.json \
         --images val2017
@@ -16,9 +16,11 @@ regions are looked at.
 
 import argparse
 import contextlib
+import itertools
 import pathlib
 import sys
 import time
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -31,8 +33,6 @@ from sact_tf.data import coco, image_files
 from sact_tf.detection import costs
 from sact_tf.detection.config import (
     NUM_BLOCKS,
-    FasterRCNNConfig,
-    check_num_proposals,
     check_proposal_threshold,
 )
 from sact_tf.evaluation import detection
@@ -82,13 +82,16 @@ def add_flags(parser: Parser) -> None:
         nargs="+",
         type=int,
         metavar="N",
-        help="how many regions of an image are looked at (default: all); a row each",
+        help="how many regions of an image are looked at (default: all that the run "
+        "proposes; more can be proposed than in training); a row each",
     )
     parser.add_argument(
         "--proposal_threshold",
+        nargs="+",
         type=float,
         metavar="SCORE",
-        help="regions of a lower score are not looked at (default: as in the run)",
+        help="regions of a lower score are not looked at (default: as in the run); a "
+        "row each",
     )
     parser.add_argument(
         "--output",
@@ -124,19 +127,56 @@ def _check(flags):
         raise ValueError("--annotations and --images go together.")
     if not flags.model and not flags.annotations:
         raise ValueError("Give --model, or --annotations and --images, or all three.")
-    command_line.require_at_least(flags, num_images=1, timed_images=0)
-    if flags.proposal_threshold is not None:
-        check_proposal_threshold(flags.proposal_threshold, "--proposal_threshold")
-    for path in flags.model:
-        # Before hours are spent on the first of several runs.
-        for number in flags.num_proposals or []:
-            check_num_proposals(number, _num_proposals(path), "--num_proposals")
+    # Before hours are spent on the first of several runs.
+    for threshold in flags.proposal_threshold or []:
+        check_proposal_threshold(threshold, "--proposal_threshold")
+    command_line.require_at_least(flags, num_images=1, timed_images=0, num_proposals=1)
 
 
-def _num_proposals(path):
-    """How many proposals the detector of a run makes."""
-    model = runs.locate(path)[2].get("task", {}).get("model", {})
-    return model.get("num_proposals", FasterRCNNConfig.num_proposals)
+class _Looked(NamedTuple):
+    """Which regions of an image are looked at; None is what a detector does by itself.
+
+    Attributes:
+      number: how many.
+      threshold: of at least what score.
+    """
+
+    number: int | None = None
+    threshold: float | None = None
+
+    @classmethod
+    def all_of(cls, flags):
+        """What a row is asked for, of each detector."""
+        numbers = flags.num_proposals or [None]
+        return [cls(*each) for each in itertools.product(numbers, _thresholds(flags))]
+
+    def name(self, run, flags):
+        """Of a row, and of its file."""
+        parts = [run]
+        if self.number is not None:
+            parts.append(f"{self.number} regions")
+        if len(_thresholds(flags)) > 1:
+            parts.append(f"scores from {self.threshold:g}")
+        return ", ".join(parts)
+
+    def suffix(self, flags):
+        """Of the file of a row."""
+        number = "" if self.number is None else f"-{self.number}"
+        several = len(_thresholds(flags)) > 1
+        return f"{number}-from-{self.threshold:g}" if several else number
+
+
+def _thresholds(flags):
+    return flags.proposal_threshold or [None]
+
+
+def _load(path, flags, execution=None):
+    """A run whose detector proposes as many regions as are to be looked at."""
+    run = detectors.load(path, execution)
+    most = max(flags.num_proposals or [0])
+    if most <= run.detector.config.num_proposals:
+        return run
+    return detectors.load(path, execution, most)
 
 
 def _plain(flags):
@@ -188,19 +228,20 @@ def _rows(flags):
         }
         # As folders of earlier versions have it.
         settings["time_images"] = settings.pop("timed_images")
+        if len(_thresholds(flags)) == 1:  # As earlier versions have it.
+            settings["proposal_threshold"] = _thresholds(flags)[0]
         settings["checkpoints"] = [runs.locate(path)[1] for path in flags.model]
         resumable.claim(flags.output, settings, "evaluation")
         command_line.goes_on()
     evaluations, names = [], []
     for number, path in enumerate(flags.model, 1):
-        run = detectors.load(path)
+        run = _load(path, flags)
         name = pathlib.Path(run.folder).resolve().name
         store = f"{number}-{image_files.short_name(name)}"
-        for proposals in flags.num_proposals or [None]:
-            several = proposals is not None
-            names.append(f"{name}, {proposals} regions" if several else name)
-            file = f"{store}-{proposals}.json" if several else f"{store}.json"
-            evaluations.append(_evaluate(run, names[-1], file, flags, proposals))
+        for looked in _Looked.all_of(flags):
+            names.append(looked.name(name, flags))
+            file = f"{store}{looked.suffix(flags)}.json"
+            evaluations.append(_evaluate(run, names[-1], file, flags, looked))
     seconds = _time(flags) if flags.timed_images else [{}] * len(names)
     return [
         evaluation.row(name, times)
@@ -225,7 +266,7 @@ def _batches(run, flags):
     return batches.take(flags.num_images) if flags.num_images else batches
 
 
-def _evaluate(run, name, store, flags, num_proposals):
+def _evaluate(run, name, store, flags, looked):
     kept = flags.output and resumable.Run(flags.output)
     evaluation = detection.Evaluation(kept.read(store) if kept else None)
     saving = kept.saving(store, _SAVE_EVERY) if kept else None
@@ -248,8 +289,8 @@ def _evaluate(run, name, store, flags, num_proposals):
                 labels,
                 reference_units=units,
                 halting_bias=halting_bias,
-                num_proposals=num_proposals,
-                proposal_threshold=flags.proposal_threshold,
+                num_proposals=looked.number,
+                proposal_threshold=looked.threshold,
             )
             if saving:
                 saving.offer(evaluation.state())
@@ -270,19 +311,19 @@ def _time(flags):
     All of them take turns, so that they can be compared; the better of two counts.
     """
     batches, candidates = [], {}
-    numbers = flags.num_proposals or [None]
+    several = _Looked.all_of(flags)
     for path in flags.model:
         first = len(batches)
         for kind, execution in _EXECUTIONS.items():
-            run = detectors.load(path, execution)
+            run = _load(path, flags, execution)
             detector, bias = run.detector, _halting_bias(run, flags)
-            for index, number in enumerate(numbers, first):
-                candidates[index, kind] = _detecting(detector, flags, bias, number)
+            for index, looked in enumerate(several, first):
+                candidates[index, kind] = _detecting(detector, bias, looked)
             extractor = detector.extractor
             if not options.has_halting_scores(extractor.adaptivity):
                 bias = 0.0  # Of the head alone.
             candidates[first, f"extractor, {kind}"] = _extracting(extractor, bias)
-        batches += [list(_batches(run, flags).take(flags.timed_images))] * len(numbers)
+        batches += [list(_batches(run, flags).take(flags.timed_images))] * len(several)
     best = {key: np.full(len(batches[key[0]]), np.inf) for key in candidates}
     turns = [
         (image, key)
@@ -306,11 +347,10 @@ def _time(flags):
     ]
 
 
-def _detecting(detector, flags, halting_bias, num_proposals):
-    settings = (halting_bias, num_proposals, flags.proposal_threshold)
-
+def _detecting(detector, halting_bias, looked):
     def detect(images, image_shapes):
-        detector.detect(images, image_shapes, *settings)["scores"].numpy()
+        found = detector.detect(images, image_shapes, halting_bias, *looked)
+        found["scores"].numpy()
 
     return detect
 

@@ -152,11 +152,16 @@ def _servable(flags: argparse.Namespace) -> servable.ImageServable:
     """What is to be exported: here another kind of model is added."""
     if networks.is_run(flags.model):
         # Slow to import, and needed here only.
-        from sact_tf.model_garden import detectors
+        from sact_tf.model_garden import detectors, fpn_export
 
         if detectors.is_run(flags.model):
             _refuse(flags, _OF_CLASSIFICATION, "a detector")
             return _detector(flags, detectors.load(flags.model))
+        if fpn_export.is_run(flags.model):
+            others = (*_OF_CLASSIFICATION, *_OF_DETECTION, "labels")
+            _refuse(flags, others, "a detector of the Model Garden's")
+            limits = _limits(flags, detection.MAX_BATCH_SIZE, detection.MIN_SIDE)
+            return fpn_export.PyramidDetector(flags.model, limits)
     _refuse(flags, _OF_DETECTION, "a classification network")
     return _classifier(flags)
 

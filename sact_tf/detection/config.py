@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sact_tf.models.config import ADDED_LATER, BackboneConfig
@@ -196,6 +196,12 @@ class FasterRCNNConfig:
     def weight_decay(self) -> float:
         """Of the heads, as of the backbone."""
         return self.backbone.layer_options(None)["weight_decay"]
+
+    @classmethod
+    def of(cls, arguments: Mapping) -> "FasterRCNNConfig":
+        """A config from what `arguments` gave."""
+        backbone = BackboneConfig(**arguments["backbone"])
+        return cls(**{**arguments, "backbone": backbone})
 
     def arguments(self) -> dict:
         """The fields as plain values, for `get_config`."""

@@ -24,7 +24,6 @@ from sact_tf.detection.training import DetectorTraining
 from sact_tf.geometry import within, without_padding
 from sact_tf.models import options
 from sact_tf.models.backbone import Backbone
-from sact_tf.models.config import BackboneConfig
 from sact_tf.models.cost_record import with_maps
 
 #: Of `detect`: images, image_shapes and halting_bias; and masks.
@@ -336,8 +335,7 @@ class FasterRCNN(DetectorTraining, tf_keras.Model):
         """A detector with fresh weights from what `get_config` gave."""
         config = dict(config)
         options = {key: config.pop(key) for key in ("name", "dtype") if key in config}
-        network = BackboneConfig(**config.pop("backbone"))
-        return cls(FasterRCNNConfig(backbone=network, **config), **options)
+        return cls(FasterRCNNConfig.of(config), **options)
 
     def build(self, input_shape):
         """Nothing is left to build: all variables are made with the layers."""

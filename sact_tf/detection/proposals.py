@@ -12,6 +12,7 @@ from official.vision.ops import box_ops, nms
 
 from sact_tf.detection import anchors as anchor_boxes
 from sact_tf.detection.config import NUM_BLOCKS, STRIDE, FasterRCNNConfig
+from sact_tf.layers.arguments import FromArguments, made_by
 from sact_tf.layers.convolution import Convolution
 
 
@@ -62,8 +63,10 @@ class FirstStage(NamedTuple):
     proposals: Proposals
 
 
-class ProposalGenerator(tf_keras.layers.Layer):
+class ProposalGenerator(FromArguments, tf_keras.layers.Layer):
     """A 3x3 convolution and, for every anchor, a score and a box. No batch norm."""
+
+    makers = made_by(config=FasterRCNNConfig.of)
 
     def __init__(
         self, config: FasterRCNNConfig, *, name: str = "region_proposals", dtype=None

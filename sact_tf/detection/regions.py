@@ -17,6 +17,7 @@ from sact_tf.detection.precision import in_float32
 from sact_tf.detection.proposals import Proposals, narrow
 from sact_tf.detection.targets import BOX_WEIGHTS
 from sact_tf.geometry.buckets import bucket
+from sact_tf.layers.arguments import FromArguments, made_by
 from sact_tf.layers.convolution import Convolution
 from sact_tf.layers.crop_and_resize import crop_and_resize
 from sact_tf.layers.normalization import BatchNormalization
@@ -24,13 +25,15 @@ from sact_tf.models.blocks import make_block
 from sact_tf.models.cost_record import per_image, ponder_loss
 
 
-class RegionHeads(tf_keras.layers.Layer):
+class RegionHeads(FromArguments, tf_keras.layers.Layer):
     """Crops, block 4, a global mean, and the class and the box of every region.
 
     The block's units may halt, too: for a region, or for each position of one. Then
     head_tau times its ponder cost (eqn 13) is in `losses` exactly once for each call:
     the mean over the regions of an image, and over images.
     """
+
+    makers = made_by(config=FasterRCNNConfig.of)
 
     def __init__(self, config: FasterRCNNConfig, *, name: str = "box_head", dtype=None):
         """Creates the layer and its variables.

@@ -1,5 +1,7 @@
 """Blocks of residual units: plain, ACT and SACT with one interface (section 2)."""
 
+import functools
+
 import tensorflow as tf
 import tf_keras
 
@@ -7,10 +9,11 @@ from sact_tf import flops as cost
 from sact_tf import halting
 from sact_tf.geometry import Dense, Images, winograd, within, without_padding
 from sact_tf.geometry.active_set import Layout
-from sact_tf.geometry.calibration import GPU, Calibration
+from sact_tf.geometry.calibration import GPU, Calibration, from_dict
 from sact_tf.geometry.control_flow import gpu_is_visible, is_for_xla
 from sact_tf.geometry.grid import Grid
 from sact_tf.layers import execution, given_masks, halting_scores, loops, sharing
+from sact_tf.layers.arguments import FromArguments, made_by
 from sact_tf.layers.execution import Rule
 from sact_tf.layers.series import Series, Stack
 
@@ -23,7 +26,7 @@ TILE_SIZE = 4
 _NEVER = object()
 
 
-class Block(tf_keras.layers.Layer):
+class Block(FromArguments, tf_keras.layers.Layer):
     """A block of residual units that halts nowhere, once per image, or per position.
 
     Called with a map, a block returns a dict that says what came out and what it cost:
@@ -45,6 +48,8 @@ class Block(tf_keras.layers.Layer):
     gradient. They are neighbours, and in global means, as what has halted is. FLOPs are
     those of what is computed by the mask, in every execution.
     """
+
+    makers = made_by(calibration=functools.partial(from_dict, what="calibration"))
 
     def __init__(
         self,

@@ -24,6 +24,7 @@ from typing import NamedTuple
 import tensorflow as tf
 import tf_keras
 
+from sact_tf.layers.arguments import FromArguments
 from sact_tf.layers.convolution import Convolution
 from sact_tf.layers.normalization import BatchNormalization
 
@@ -278,7 +279,7 @@ class Sampled(NamedTuple):
     restore: Callable[[tf.Tensor], tf.Tensor]
 
 
-class SeparableSampler(tf_keras.layers.Layer):
+class SeparableSampler(FromArguments, tf_keras.layers.Layer):
     """Sampling by matrices that follow from a saliency, or from none.
 
     The saliency is a 1x1 convolution with one output and no bias (a softmax over all
@@ -393,7 +394,7 @@ class SeparableSampler(tf_keras.layers.Layer):
         return total
 
 
-class DepthwiseSampler(tf_keras.layers.Layer):
+class DepthwiseSampler(FromArguments, tf_keras.layers.Layer):
     """A depthwise convolution of stride two, and bilinear interpolation back (HBONet).
 
     5x5, without bias or activation, with a batch norm: so its parameters are those of

@@ -5,9 +5,10 @@ import tf_keras
 
 from sact_tf import flops
 from sact_tf.geometry.filters import Filter
+from sact_tf.layers.arguments import FromArguments
 
 
-class Convolution(tf_keras.layers.Conv2D):
+class Convolution(FromArguments, tf_keras.layers.Conv2D):
     """A square convolution, built at once, with the paddings that the paper's nets use.
 
     Input and output are [B, H, W, C]; a 1x1 convolution of stride one takes [B, C] as

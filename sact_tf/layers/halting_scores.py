@@ -7,6 +7,7 @@ import tensorflow as tf
 import tf_keras
 
 from sact_tf.geometry.filters import Filter
+from sact_tf.layers.arguments import FromArguments
 from sact_tf.layers.convolution import Convolution
 from sact_tf.layers.normalization import BatchNormalization, FixedNorm, Norm
 from sact_tf.layers.series import Series, Stack
@@ -71,7 +72,7 @@ def _activated(features, leak):
     return features if leak is None else tf.nn.leaky_relu(features, leak)
 
 
-class GlobalHaltingScore(tf_keras.layers.Layer):
+class GlobalHaltingScore(FromArguments, tf_keras.layers.Layer):
     """One score per image, H = sigmoid(W pool(x) + b) (eqn 6); b starts at -3.
 
     The pooled features are batch-normalised first, as in the authors' networks.

@@ -8,6 +8,7 @@ import tf_keras
 
 from sact_tf.geometry.control_flow import gpu_is_visible
 from sact_tf.geometry.maps import without_padding
+from sact_tf.layers.arguments import FromArguments
 
 
 class FixedNorm(NamedTuple):
@@ -136,7 +137,7 @@ class NormBySums(NamedTuple):
 Norm = FixedNorm | LiveNorm | NormBySums
 
 
-class BatchNormalization(tf_keras.layers.BatchNormalization):
+class BatchNormalization(FromArguments, tf_keras.layers.BatchNormalization):
     """Batch norm over all axes but the last, built at once.
 
     Differs from tf_keras' layer in one point, which a loaded checkpoint would notice
@@ -216,6 +217,10 @@ class BatchNormalization(tf_keras.layers.BatchNormalization):
         if valid is not None or self._replicas() is not None:
             return NormBySums(self, valid)
         return LiveNorm(self.gamma, self.beta, self.epsilon, self._follow)
+
+    def get_config(self):
+        """See FromArguments; whether it is trained may have been set since."""
+        return {**super().get_config(), "trainable": self.trainable}
 
     def _replicas(self):
         """The replicas that share their statistics, if there are several."""

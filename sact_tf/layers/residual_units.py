@@ -7,6 +7,7 @@ import tf_keras
 
 from sact_tf.geometry.dense import Dense
 from sact_tf.geometry.filters import Filter
+from sact_tf.layers.arguments import FromArguments
 from sact_tf.layers.convolution import Convolution
 from sact_tf.layers.normalization import BatchNormalization, Norm
 
@@ -72,7 +73,7 @@ class BasicBranch(NamedTuple):
         return geometry.convolve(x, self.conv2)
 
 
-class ResidualUnit(tf_keras.layers.Layer):
+class ResidualUnit(FromArguments, tf_keras.layers.Layer):
     """What both units share: x + f(x), on a whole map or wherever a geometry says.
 
     A subclass provides `branch`, `_shortcut` and `flops`.

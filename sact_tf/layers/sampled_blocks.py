@@ -14,6 +14,7 @@ from sact_tf.layers.adaptive_sampling import (
     DepthwiseSampler,
     SeparableSampler,
 )
+from sact_tf.layers.arguments import FromArguments
 from sact_tf.layers.post_activation_units import PostActivationUnit
 
 
@@ -106,7 +107,7 @@ class SampledUnit(PostActivationUnit):
         )
 
 
-class SampledBlock(tf_keras.layers.Layer):
+class SampledBlock(FromArguments, tf_keras.layers.Layer):
     """A block whose first unit is an ordinary one, and the others are sampled.
 
     Returns what a plain Block does, and beside it where its units sampled:

@@ -10,6 +10,7 @@ from sact_tf.geometry import without_padding
 from sact_tf.geometry.control_flow import conditional, gpu_is_visible, is_for_xla
 from sact_tf.geometry.sampled import Sampled
 from sact_tf.layers.adaptive_blocks import positions_of
+from sact_tf.layers.arguments import FromArguments, made_by
 from sact_tf.layers.normalization import FixedNorm
 from sact_tf.layers.post_activation_units import PostActivationUnit
 from sact_tf.layers.stochastic_sampling import Mask, MaskSampler, Sampling, blend
@@ -62,6 +63,8 @@ class StochasticUnit(PostActivationUnit):
     are; both depend on the unit's input. Behind each, what was left out is
     interpolated.
     """
+
+    makers = made_by(sampling=Sampling.checked)
 
     def __init__(
         self,
@@ -232,7 +235,7 @@ def _weighted(rows, sampled, mask):
     return rows * tf.cast(weights, rows.dtype)
 
 
-class StochasticBlock(tf_keras.layers.Layer):
+class StochasticBlock(FromArguments, tf_keras.layers.Layer):
     """A block of StochasticUnits.
 
     Returns what other blocks do (see Block), and beside it what masks say:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import tensorflow as tf
 import tf_keras
 
+from sact_tf.layers.arguments import FromArguments, made_by
 from sact_tf.layers.convolution import Convolution
 
 #: Of the logarithms, of the division by the temperature, and of the interpolation.
@@ -191,12 +192,14 @@ def blend(weighted: tf.Tensor, values: tf.Tensor, kernel: tf.Tensor) -> tf.Tenso
     return weighted + tf.cast(share, weighted.dtype) * spread(weighted, kernel)
 
 
-class MaskSampler(tf_keras.layers.Layer):
+class MaskSampler(FromArguments, tf_keras.layers.Layer):
     """Draws a mask, and interpolates what it leaves out.
 
     The logits are a 3x3 convolution with one output; its kernel begins at zero and its
     bias at 3. The sharpness of the interpolation is learnt.
     """
+
+    makers = made_by(sampling=Sampling.checked)
 
     def __init__(
         self,

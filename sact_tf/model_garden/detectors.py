@@ -109,13 +109,19 @@ def is_run(path: str | os.PathLike) -> bool:
     return _describes_detector(runs.locate(path)[2])
 
 
-def load(path: str | os.PathLike, execution: str | None = None) -> Run:
+def load(
+    path: str | os.PathLike,
+    execution: str | None = None,
+    num_proposals: int | None = None,
+) -> Run:
     """Opens a detection run.
 
     Args:
       path: the run's folder (`--model_dir`), for its last checkpoint; or the prefix of
         one of its checkpoints, `folder/ckpt-500`.
       execution: see ResNet; as in the run by default.
+      num_proposals: how many regions of an image the detector proposes, on which no
+        weight depends; as in the run by default.
 
     Raises:
       FileNotFoundError: there is no checkpoint, or no params.yaml.
@@ -135,6 +141,8 @@ def load(path: str | os.PathLike, execution: str | None = None) -> Run:
         ) from error
     if execution:
         task.model.backbone.sact_resnet.execution = execution
+    if num_proposals:
+        task.model.num_proposals = num_proposals
     detector = build(task.model, task.losses.l2_weight_decay)
     _check_head(detector, prefix, folder)
     runs.restore(detector, prefix, folder)

@@ -3,12 +3,13 @@
 import tensorflow as tf
 import tf_keras
 
+from sact_tf.layers.arguments import FromArguments
 from sact_tf.layers.convolution import Convolution
 from sact_tf.layers.residual_units import BasicUnit
 from sact_tf.models.family import Family
 
 
-class CifarRoot(tf_keras.layers.Layer):
+class CifarRoot(FromArguments, tf_keras.layers.Layer):
     """One 3x3 convolution."""
 
     def __init__(

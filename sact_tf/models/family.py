@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import tensorflow as tf
 import tf_keras
 
+from sact_tf.layers.arguments import FromArguments
 from sact_tf.layers.convolution import Convolution
 from sact_tf.layers.normalization import BatchNormalization
 
@@ -150,7 +151,7 @@ class Family:
         return tuple(int(count) for count in counts)
 
 
-class ClassificationHead(tf_keras.layers.Layer):
+class ClassificationHead(FromArguments, tf_keras.layers.Layer):
     """Batch norm, activation, global mean, and a 1x1 convolution to logits.
 
     Or the last two alone.

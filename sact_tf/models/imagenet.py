@@ -4,12 +4,13 @@ import tensorflow as tf
 import tf_keras
 
 from sact_tf.geometry import within, without_padding
+from sact_tf.layers.arguments import FromArguments
 from sact_tf.layers.convolution import Convolution
 from sact_tf.layers.residual_units import BottleneckUnit
 from sact_tf.models.family import Family
 
 
-class ImageNetRoot(tf_keras.layers.Layer):
+class ImageNetRoot(FromArguments, tf_keras.layers.Layer):
     """7x7 convolution of stride two and 3x3 max pooling: stride four in all."""
 
     def __init__(

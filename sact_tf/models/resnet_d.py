@@ -9,13 +9,14 @@ import tensorflow as tf
 import tf_keras
 
 from sact_tf.geometry import within, without_padding
+from sact_tf.layers.arguments import FromArguments
 from sact_tf.layers.convolution import Convolution
 from sact_tf.layers.normalization import BatchNormalization
 from sact_tf.layers.post_activation_units import PostActivationUnit
 from sact_tf.models.family import Family
 
 
-class SmallResNetDRoot(tf_keras.layers.Layer):
+class SmallResNetDRoot(FromArguments, tf_keras.layers.Layer):
     """Three 3x3 convolutions with batch norms and ReLUs, the first of stride two.
 
     The first two have half of the channels. All are padded alike on all sides.

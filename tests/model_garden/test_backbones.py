@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from official.core import exp_factory, task_factory
 from official.vision.configs import common
 from official.vision.modeling.backbones import factory
 
@@ -159,97 +158,3 @@ def test_wrong_arguments():
             None,
             tf_keras.regularizers.L1(0.1),
         )
-
-
-def test_the_gardens_retinanet_trains(tmp_path):
-    trained = backbones.ClassificationModel(small_network())
-    checkpoint = tf.train.Checkpoint(model=trained, **trained.checkpoint_items)
-    config = exp_factory.get_exp_config("sact_retinanet_coco").task
-    config.model.override({"backbone": {"sact_resnet": {**SMALL, "tau": 0.3}}})
-    config.init_checkpoint = checkpoint.write(str(tmp_path / "ckpt"))
-    config.model.input_size = [64, 64, 3]
-    config.model.max_level = 5
-    config.losses.l2_weight_decay = 0.0
-    config.model.decoder.fpn.num_filters = 16
-    config.model.head.num_convs, config.model.head.num_filters = 1, 16
-    task = task_factory.get_task(config)
-    model = task.build_model()
-    optimizer = tf_keras.optimizers.legacy.SGD(0.1)
-    images = photographs()
-    cells = {"3": 8, "4": 4, "5": 2}
-    labels = {
-        "cls_targets": {
-            level: tf.ones([2, n, n, 9], tf.int32) for level, n in cells.items()
-        },
-        "box_targets": {level: tf.zeros([2, n, n, 36]) for level, n in cells.items()},
-        "cls_weights": tf.ones([2, 84 * 9]),
-        "box_weights": tf.ones([2, 84 * 9]),
-    }
-    task.initialize(model)
-    backbone = model.backbone
-    np.testing.assert_array_equal(
-        backbone.root_layer.conv.kernel, trained.network.root_layer.conv.kernel
-    )
-    bias = backbone.blocks[1].halting_scores[0].local_conv.bias
-    before = bias.numpy()
-    backbone(images, training=True)
-    (ponder_loss,) = backbone.losses
-    metrics = task.build_metrics()
-    logs = task.train_step((images, labels), model, optimizer, metrics)
-    np.testing.assert_allclose(
-        logs["total_loss"] - logs["model_loss"], ponder_loss, rtol=1e-3
-    )
-    assert bias.numpy() != before
-
-
-def test_the_gardens_faster_rcnn_trains_on_a_pyramid():
-    config = exp_factory.get_exp_config("ssb_fasterrcnn_fpn_coco").task
-    small = {"units": [1, 2, 2, 1], "base_channels": 4}
-    config.model.override(
-        {
-            "backbone": {"sact_resnet": small},
-            "input_size": [64, 64, 3],
-            "max_level": 5,
-            "num_classes": 4,
-            "include_mask": False,
-            "decoder": {"fpn": {"num_filters": 8}},
-            "rpn_head": {"num_filters": 8},
-            "detection_head": {"num_convs": 1, "num_filters": 8, "fc_dims": 8},
-            "roi_generator": {"pre_nms_top_k": 20, "num_proposals": 10},
-            "roi_sampler": {"num_sampled_rois": 8},
-        }
-    )
-    task = task_factory.get_task(config)
-    model = task.build_model()
-    assert model.backbone.config.sampling == "adaptive"
-    cells = {str(level): 64 // 2**level for level in range(2, 6)}
-    boxes = tf.constant([[[8.0, 8.0, 40.0, 40.0]]] * 2)
-    anchors = {
-        level: tf.tile(tf.constant([[0.0, 0, 16, 16]]), [n * n * 3, 1])
-        for level, n in cells.items()
-    }
-    labels = {
-        "anchor_boxes": {
-            level: tf.reshape(tf.stack([a, a]), [2, cells[level], cells[level], 12])
-            for level, a in anchors.items()
-        },
-        "image_info": tf.constant([[[64.0, 64], [64, 64], [1, 1], [0, 0]]] * 2),
-        "gt_boxes": boxes,
-        "gt_classes": tf.ones([2, 1], tf.int32),
-        "rpn_score_targets": {
-            level: tf.ones([2, n, n, 3], tf.int32) for level, n in cells.items()
-        },
-        "rpn_box_targets": {
-            level: tf.zeros([2, n, n, 12]) for level, n in cells.items()
-        },
-    }
-    saliency = model.backbone.blocks[1].units[1].sampler.saliency.kernel
-    before = saliency.numpy()
-    logs = task.train_step(
-        (photographs(), labels),
-        model,
-        tf_keras.optimizers.legacy.SGD(0.1),
-        task.build_metrics(),
-    )
-    assert np.isfinite(logs["loss"])
-    assert (saliency.numpy() != before).any()

@@ -13,10 +13,19 @@ FILES = sorted(FOLDER.glob("*.yaml"))
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_can_be_read(path):
     kind = "digit_scenes" if path.stem.startswith("digit") else "coco"
-    params = exp_factory.get_exp_config(f"sact_fasterrcnn_{kind}")
+    pyramid = path.stem.startswith("sact")
+    name = path.stem if pyramid else f"sact_fasterrcnn_{kind}"
+    params = exp_factory.get_exp_config(name)
     params = hyperparams.override_params_dict(params, str(path), is_strict=True)
     params.validate()
     backbone = params.task.model.backbone.sact_resnet
+    if pyramid:
+        assert f"--experiment={name} " in path.read_text()
+        assert (backbone.adaptivity, backbone.num_blocks) == ("sact", None)
+        epochs = params.trainer.train_steps * 16 / 118_287
+        assert params.task.train_data.global_batch_size == 16
+        assert round(epochs, 2) == 12
+        return
     assert backbone.num_blocks == detectors.NUM_BLOCKS
     assert path.name in path.read_text()  # In the command at its top.
     if path.stem.startswith(("coco", "head")):

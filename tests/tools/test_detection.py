@@ -85,17 +85,31 @@ def test_evaluation_agrees_with_the_trainers(
 
 def test_a_row_for_every_number_of_regions(trained, tmp_path, monkeypatch, capsys):
     flags = ["--model", trained, "--output", tmp_path / "out", "--json"]
-    flags += ["--num_proposals", 20, 5, "--time_images", 0, "--num_images", 2]
+    # The run proposes 20.
+    flags += ["--num_proposals", 30, 5, "--time_images", 0, "--num_images", 2]
     code, out, _ = call(monkeypatch, capsys, evaluate_detection, *flags)
     assert code == 0
     rows = json.loads(out)["rows"]
-    names = [f"{trained.name}, {number} regions" for number in (20, 5)]
+    names = [f"{trained.name}, {number} regions" for number in (30, 5)]
     assert [row["name"] for row in rows] == names
-    assert rows[0]["num_regions"] > rows[1]["num_regions"] == 5
+    assert rows[0]["num_regions"] > 20 > rows[1]["num_regions"] == 5
     assert rows[0]["head_flops"] > rows[1]["head_flops"]
     assert rows[0]["flops"] == rows[1]["flops"]
     stores = {path.name for path in (tmp_path / "out").glob("1-*.json")}
-    assert stores == {f"1-{trained.name}-{number}.json" for number in (20, 5)}
+    assert stores == {f"1-{trained.name}-{number}.json" for number in (30, 5)}
+
+
+def test_a_row_for_every_threshold(trained, tmp_path, monkeypatch, capsys):
+    flags = ["--model", trained, "--output", tmp_path / "out", "--json"]
+    flags += ["--proposal_threshold", 0, 1, "--time_images", 0, "--num_images", 1]
+    code, out, _ = call(monkeypatch, capsys, evaluate_detection, *flags)
+    assert code == 0
+    rows = json.loads(out)["rows"]
+    names = [f"{trained.name}, scores from {score}" for score in (0, 1)]
+    assert [row["name"] for row in rows] == names
+    assert rows[0]["num_regions"] > rows[1]["num_regions"] == 0
+    stores = {path.name for path in (tmp_path / "out").glob("1-*.json")}
+    assert stores == {f"1-{trained.name}-from-{score}.json" for score in (0, 1)}
 
 
 def test_an_interrupted_evaluation_goes_on(trained, tmp_path, monkeypatch, capsys):
@@ -297,11 +311,12 @@ def test_messages(trained, data, tmp_path, monkeypatch, capsys):
         "--num_images must be at least 1",
         *("--model", trained, "--num_images", 0),
     )
-    complain(
-        evaluate_detection,
-        "--num_proposals must be an integer from 1 to 20",
-        *("--model", trained, "--num_proposals", 20, 21),
-    )
+    for flag, value, message in (
+        ("--num_proposals", 0, "--num_proposals must be at least 1. Received: 0"),
+        ("--proposal_threshold", 1.5, "number from 0 to 1"),
+    ):
+        flags = ("--model", trained, flag, 1, value)
+        complain(evaluate_detection, message, *flags)
     there = (data[1], "--model", trained, "--output", tmp_path / "a")
     for flag, value in (("--num_proposals", 0), ("--proposal_threshold", 1.5)):
         complain(detect, f"{flag} must be", *there, flag, value)
