@@ -8,7 +8,7 @@ milliseconds, with the plain network beside it. MODEL is what other commands tak
 machine only unless --host says otherwise; it loads nothing from elsewhere.
 
     sact-tf live sact.keras
-    sact-tf live runs/detector --examples photographs/
+    sact-tf live runs/detector --images photographs/
     sact-tf live served/sact
     sact-tf live http://localhost:8501 --name sact
 """
@@ -71,7 +71,7 @@ def add_flags(parser: Parser) -> None:
         help="show detections from this score on (default: 0.5)",
     )
     parser.add_argument(
-        "--examples",
+        "--images",
         type=pathlib.Path,
         metavar="FOLDER",
         help=f"images to offer, the first {_MAX_EXAMPLES} of those in a folder "
@@ -95,7 +95,7 @@ def run(flags: argparse.Namespace) -> dict:
     command_line.require_at_least(flags, port=0, image_size=1)
     if not 0 <= flags.score <= 1:
         raise ValueError(f"--score must be 0 to 1. Received: {flags.score}")
-    examples = _examples(flags.examples)
+    examples = _examples(flags.images)
     source, title = _open(flags)
     shown = page.Page(source, title, examples, flags.score)
     with server.Server(shown, flags.host, flags.port) as serving:
@@ -124,7 +124,7 @@ def _examples(folder):
     if folder is None:
         return photographs.own_examples()
     if not folder.is_dir():
-        raise ValueError(f"--examples is to be a folder of images. Received: {folder}")
+        raise ValueError(f"--images is to be a folder of images. Received: {folder}")
     found = {}
     for path, name in list(image_files.find_named([folder]).items())[:_MAX_EXAMPLES]:
         try:

@@ -29,7 +29,7 @@ from tqdm import tqdm
 from sact_tf import folders, resumable, training
 from sact_tf.checkpoints.transfer import initialize_from
 from sact_tf.cli import command_line, networks
-from sact_tf.cli.flags import Parser
+from sact_tf.cli.flags import Parser, add_units
 from sact_tf.data import augmentation, cifar10, preprocessing
 from sact_tf.device_data import DeviceData
 from sact_tf.evaluation import report
@@ -106,7 +106,7 @@ def add_flags(parser: Parser) -> None:
     )
     parser.add_argument("--output", type=pathlib.Path, required=True, help="a folder")
     network = parser.add_argument_group("network")
-    network.add_argument("--units", nargs="+", type=int, default=[5, 5, 5])
+    add_units(network, "5 5 5", default=[5, 5, 5])
     network.add_argument("--adaptivity", choices=_ADAPTIVITIES, default="sact")
     network.add_argument("--tau", type=float, default=0.01)
     network.add_argument("--base_channels", type=int, default=16)
@@ -176,7 +176,7 @@ def _network(flags):
     tf_keras.utils.set_random_seed(flags.seed)
     model = ResNet(
         "cifar",
-        flags.units if len(flags.units) > 1 else flags.units[0],
+        flags.units,
         flags.adaptivity,
         cifar10.NUM_CLASSES,
         base_channels=flags.base_channels,

@@ -187,7 +187,7 @@ def test_price_of_packing_is_what_it_costs_that_half_of_a_map_halts(monkeypatch)
         (["units", "--block", 5], "--block must be 1 to 4. Received: 5"),
         (["extractor", "--blocks", 4], "--blocks must be 1 to 3. Received: 4"),
         (["units", "--turns", 0], "--turns must be at least 1. Received: 0"),
-        (["network", "--batch-size", 0], "--batch-size must be at least 1"),
+        (["network", "--batch-size", 0], "--batch_size must be at least 1"),
         (["network", "--points", "tau 1"], "--points for 224 are tau 0.01, tau 0.005"),
         (["units", "--device", "gpu"], "--device gpu: TensorFlow sees no GPU here"),
         (["units", "--dtype", "tf32"], "--dtype tf32 is of GPUs, and this is a CPU"),

@@ -92,7 +92,9 @@ def test_every_command_is_spelt_with_underscores(name):
     assert command.name == name.replace("-", "_")
     for action in actions(name):
         for flag in action.option_strings:
-            assert "-" not in flag.lstrip("-"), f"{name} {flag}"
+            # argparse makes --no-x of a switch that is on by default.
+            rest = flag.removeprefix("--no-").lstrip("-")
+            assert "-" not in rest, f"{name} {flag}"
     assert any("--json" in action.option_strings for action in actions(name))
     assert command.parser().description == command.description
 

@@ -39,7 +39,7 @@ def test_says_where_the_page_is(model, shown, tmp_path, monkeypatch, capsys):
     (folder / "bad.png").write_bytes(b"no image")
     labels = tmp_path / "labels.txt"
     labels.write_text("".join(f"class {number}\n" for number in range(7)))
-    flags = ["--port", 0, "--examples", folder, "--labels", labels]
+    flags = ["--port", 0, "--images", folder, "--labels", labels]
     code, out, errors = call(monkeypatch, capsys, live, model, *flags)
     assert code == 0 and "http://127.0.0.1:" in out and "Ctrl+C ends it" in out
     assert "tiny.keras, SACT, units 2, 2, 1, 2, 224 x 224 pixels" in out
@@ -83,7 +83,7 @@ def test_folders_of_exports_and_of_keras(shown, tmp_path, monkeypatch, capsys):
         (["nothing.keras"], "There is no saved network nothing.keras"),
         (["MODEL", "--port", 70000], "cannot be served at 127.0.0.1, port 70000"),
         (["MODEL", "--port", -1], "--port must be at least 0. Received: -1"),
-        (["MODEL", "--examples", "nowhere"], "--examples is to be a folder"),
+        (["MODEL", "--images", "nowhere"], "--images is to be a folder"),
         (["MODEL", "--score", 2], "--score must be 0 to 1. Received: 2.0"),
         (["MODEL", "--image_size", 8], "image_size must be at least 32"),
         (["http://127.0.0.1:1"], "127.0.0.1:1 is not there, or takes no requests"),
