@@ -349,6 +349,9 @@ def on_device(path, **fields):
         "first_label": 1,
         "global_batch_size": 4,
     }
+    # Small steps: large ones of so small a network amplify how XLA rounds.
+    rate = {"cosine": {"initial_learning_rate": 1e-4}}
+    params.override({"trainer": {"optimizer_config": {"learning_rate": rate}}})
     params.task.train_data = configs.ImageData(on_device=True, seed=5, **data, **fields)
     params.task.validation_data = configs.ImageData(is_training=False, **data)
     return params
@@ -367,7 +370,7 @@ def test_data_on_the_device_and_steps_by_xla(tmp_path):
     for one, other in zip(compiled.variables, again.variables, strict=True):
         np.testing.assert_array_equal(one, other, err_msg=one.name)
     for one, other in zip(compiled.variables, ordinary.variables, strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-4, err_msg=one.name)
+        np.testing.assert_allclose(one, other, atol=1e-5, err_msg=one.name)
     logged = [summaries(folder, "train") for folder in folders[:2]]
     for name in ("training_loss", "accuracy", "ponder_cost", "flops"):
         for one, other in zip(*(log[name] for log in logged), strict=True):
