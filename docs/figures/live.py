@@ -17,7 +17,7 @@ from selenium import webdriver
 ROOT = pathlib.Path(__file__).parents[2]
 IMAGES = ROOT / "docs" / "images"
 #: Name, width and height of the window, pixels of the screen for one of the page.
-VIEWS = {"live_desktop": (1160, 800, 1), "live_phone": (390, 844, 2)}
+VIEWS = {"live_desktop": (1160, 880, 1), "live_phone": (390, 844, 2)}
 BIAS = 1.0
 
 

@@ -256,9 +256,8 @@ def plain(model):
     nothing |= dict.fromkeys(("sampling", "sampling_sizes", "masks"))
     network = config.get("backbone", config)
     network |= {key: value for key, value in nothing.items() if key in network}
-    if "head_adaptivity" in config:
-        config["head_adaptivity"] = "none"
-        config["head_tau"] = 0.0
+    if "backbone" in config:  # A detector, whose heads may halt, too.
+        config |= {"head_adaptivity": "none", "head_tau": 0.0}
     twin = type(model).from_config({**config, "name": None})
     # Paths in checkpoints are those of attributes, which both have.
     with tempfile.TemporaryDirectory(prefix="sact_tf-") as folder:

@@ -60,8 +60,8 @@ def test_all_give_one_answer(opened, kind, model):
     if kind == "network":
         assert opened.baseline == "plain network" and most == plain
     else:
-        # What never stops still asks all scores whether it should.
-        assert opened.baseline == "never stopping" and plain < most < 1.2 * plain
+        # It still asks all scores, which weigh much beside units this narrow.
+        assert opened.baseline == "never stopping" and plain < most < 2 * plain
         never = model.introspect(image[tf.newaxis], sources.NEVER)
         assert most == never["flops"][0]
         units = [block["num_units"] for block in never["blocks"]]
