@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
+from PIL import Image
 
 import sact_tf
-from sact_tf import annealing, resumable
+from sact_tf import annealing, device_data, resumable
+from sact_tf.cli import command_line, flags
+from sact_tf.data import augmentation, cifar10, image_folder
 from sact_tf.detection.config import FasterRCNNConfig
 from sact_tf.detection.faster_rcnn import FasterRCNN
 from sact_tf.distribution import sharding
@@ -124,9 +127,42 @@ def client(folder):
     return {"Client": type("Asked", (Client,), {"predict": predict})}
 
 
+def command(_):
+    return {
+        "command_line": command_line,
+        **{"__doc__": "Counts.", "__name__": "counting"},
+        **{name: lambda *_: None for name in ("add_flags", "run", "show")},
+    }
+
+
+def folder_of_images(folder):
+    for name in ("cats", "dogs"):
+        (folder / "photos" / "train" / name).mkdir(parents=True)
+        for number in range(10):
+            image = Image.fromarray(np.full([8, 8, 3], number, np.uint8))
+            image.save(folder / "photos" / "train" / name / f"{number}.png")
+    package = mock.Mock(ResNet=mock.create_autospec(sact_tf.ResNet))
+    return {"image_folder": image_folder, "sact_tf": package}
+
+
+def data_on_the_device(_):
+    loaded = np.zeros([256, 32, 32, 3], np.uint8), np.zeros([256], np.int64)
+    return {
+        "cifar10": mock.create_autospec(cifar10, **{"load.return_value": loaded}),
+        "augmentation": augmentation,
+        "sact_tf": mock.Mock(device_data=device_data),
+        "model": mock.create_autospec(sact_tf.ResNet, instance=True),
+        **{"optimizer": "sgd", "loss": "mse"},
+    }
+
+
 #: What each example takes for granted, by functions of an empty folder.
 SURROUNDINGS = {
     "annealing-0": schedule,
+    "cli/command_line-0": command,
+    "cli/flags-0": lambda _: {"Parser": flags.Parser},
+    "data/image_folder-0": folder_of_images,
+    "device_data-0": data_on_the_device,
     "detection/faster_rcnn-0": detector,
     "distribution/sharding-0": parts_of_workers,
     "model_garden/inputs-0": data_of_the_garden,
@@ -164,6 +200,15 @@ def test_an_example_runs(name, tmp_path, monkeypatch):
     if "make" in names:
         part = names["make"](tf.distribute.InputContext(4, 1))
         assert next(iter(part)).numpy().tolist() == [1, 5, 9, 13, 17, 21, 25, 29]
+    if "COMMAND" in names:
+        assert names["COMMAND"].parser().parse_args(["--json"]).json
+    if "parser" in names:
+        assert names["parser"].parse_args(["--size", "224"]).image_size == 224
+    if "photos" in names:
+        assert names["photos"].classes == ["cats", "dogs"]
+        assert names["model"].fit.call_args.kwargs["steps_per_epoch"] >= 1
+    if "data" in names and "labels" in names:
+        assert names["model"].fit.call_args.args == (names["data"],)
     if "detect" in names:
         with names["run"].records("detections.jsonl") as records:
             assert records["1.jpg"] == ["1.jpg"]
