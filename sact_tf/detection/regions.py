@@ -84,7 +84,7 @@ class RegionHeads(FromArguments, tf_keras.layers.Layer):
         features,
         regions,
         valid,
-        map_sizes=None,
+        extent=None,
         training=None,
         halting_bias=None,
         skip=False,
@@ -96,7 +96,7 @@ class RegionHeads(FromArguments, tf_keras.layers.Layer):
           regions: float32 [B, N, 4], in pixels, with static N.
           valid: bool [B, N], which of them there are. What is said of others means
             nothing, and they are in no cost.
-          map_sizes: see `crop_and_resize`.
+          extent: see `crop_and_resize`.
           training: see Block.
           halting_bias: optional number, or one for each image [B]; see Block.
           skip: whether to leave out regions that are not valid; zeros are said of them.
@@ -120,7 +120,7 @@ class RegionHeads(FromArguments, tf_keras.layers.Layer):
             crop_size=config.crop_size,
             pool_size=config.pool_size,
             crops_at_once=config.crops_at_once,
-            map_sizes=map_sizes,
+            extent=extent,
             images=rows.images,
         )
         if halting_bias is not None:

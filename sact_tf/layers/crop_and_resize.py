@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from sact_tf.geometry import Extent
+
 #: Crops in a chunk, at most, where it is not known how many there are.
 _CHUNK = 16
 
@@ -14,7 +16,7 @@ def crop_and_resize(
     crop_size: int = 28,
     pool_size: int = 7,
     crops_at_once: int = 64,
-    map_sizes: tf.Tensor | None = None,
+    extent: Extent | None = None,
     images: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Crops regions with `tf.image.crop_and_resize`, then max-pools the crops.
@@ -34,8 +36,7 @@ def crop_and_resize(
       crop_size: side of a crop before pooling.
       pool_size: side of a crop after pooling; divides `crop_size`.
       crops_at_once: how many crops may be in memory before they are pooled.
-      map_sizes: int32 [B, 2], height and width of the part of each map that is not
-        padding; the whole map by default.
+      extent: of the maps; the whole of them by default.
       images: int32 [R], which image each of R boxes is of.
 
     Returns:
@@ -62,16 +63,16 @@ def crop_and_resize(
             crop_size=crop_size,
             pool_size=pool_size,
             crops_at_once=crops_at_once,
-            map_sizes=map_sizes,
+            extent=extent,
             images=tf.repeat(tf.range(batch), count),
         )
         crops = tf.reshape(crops, [batch, count, *crops.shape[1:]])
         return tf.ensure_shape(crops, [*boxes.shape[:2], *crops.shape[2:]])
     whole = tf.shape(features)[1:3]
-    if map_sizes is None:
+    if extent is None:
         last = tf.cast(tf.tile(whole, [2]) - 1, tf.float32)
     else:
-        last = tf.cast(tf.tile(map_sizes, [1, 2]) - 1, tf.float32)
+        last = tf.cast(tf.tile(extent.sizes, [1, 2]) - 1, tf.float32)
         last = tf.gather(last, images)
     # A little inside: the operation takes what rounding puts beyond the last cell, by
     # six operations at most, for zero.

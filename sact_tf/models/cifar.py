@@ -3,6 +3,7 @@
 import tensorflow as tf
 import tf_keras
 
+from sact_tf.geometry import Extent
 from sact_tf.layers.arguments import FromArguments
 from sact_tf.layers.convolution import Convolution
 from sact_tf.layers.residual_units import BasicUnit
@@ -11,6 +12,8 @@ from sact_tf.models.family import Family
 
 class CifarRoot(FromArguments, tf_keras.layers.Layer):
     """One 3x3 convolution."""
+
+    stride = 1
 
     def __init__(
         self,
@@ -35,27 +38,25 @@ class CifarRoot(FromArguments, tf_keras.layers.Layer):
             )
         self.built = True
 
-    def call(self, images, training=None, image_shapes=None):
-        """Maps images [B, H, W, 3] to features [B, H, W, C]."""
-        del training, image_shapes  # See map_sizes.
-        return self.conv(images)
-
-    def map_sizes(self, image_shapes: tf.Tensor) -> tf.Tensor:
-        """There are none: where strides put a unit's windows depends on the padding.
+    def call(self, images, training=None, extent=None):
+        """Maps images [B, H, W, 3] to features [B, H, W, C].
 
         Raises:
-          ValueError: always.
+          ValueError: the images are padded: where strides put a unit's windows depends
+            on the padding.
         """
-        raise ValueError(
-            "image_shapes, for padded images, are for the imagenet family. Received: "
-            f"image_shapes={image_shapes} for a network of the cifar family"
-        )
+        del training
+        if extent is not None and extent.padded:
+            raise ValueError(
+                "image_shapes, for padded images, are for the imagenet family. "
+                f"Received: image_shapes={extent.sizes} for a network of the cifar "
+                "family"
+            )
+        return self.conv(images)
 
-    def flops(self, images, image_shapes=None) -> tf.Tensor:
+    def flops(self, extent: Extent) -> tf.Tensor:
         """FLOPs for each image: int64 [B]."""
-        del image_shapes
-        shape = tf.shape(images, out_type=tf.int64)
-        return self.conv.flops(tf.fill(shape[:1], shape[1] * shape[2]))
+        return self.conv.flops(extent.positions)
 
 
 FAMILY = Family(

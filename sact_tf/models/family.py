@@ -66,8 +66,8 @@ class Family:
     def make_root(self, config: BackboneConfig, **options) -> tf_keras.layers.Layer:
         """What comes before the blocks.
 
-        It is called as root(images, training=, image_shapes=), and has `map_sizes` and
-        `flops`.
+        It is called as root(images, training=, extent=), and has `stride`, and `flops`
+        of an Extent of the images.
 
         Args:
           config: of the network.

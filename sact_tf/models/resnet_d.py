@@ -8,7 +8,7 @@ quarter of the width, for images of 32 to 128 pixels.
 import tensorflow as tf
 import tf_keras
 
-from sact_tf.geometry import within, without_padding
+from sact_tf.geometry import Extent, without_padding
 from sact_tf.layers.arguments import FromArguments
 from sact_tf.layers.convolution import Convolution
 from sact_tf.layers.normalization import BatchNormalization
@@ -21,6 +21,8 @@ class SmallResNetDRoot(FromArguments, tf_keras.layers.Layer):
 
     The first two have half of the channels. All are padded alike on all sides.
     """
+
+    stride = 2
 
     def __init__(
         self,
@@ -62,59 +64,43 @@ class SmallResNetDRoot(FromArguments, tf_keras.layers.Layer):
                 self.norms.append(norm)
         self.built = True
 
-    def call(self, images, training=None, image_shapes=None):
+    def call(self, images, training=None, extent=None):
         """Maps images [B, H, W, 3] to features [B, H / stride, W / stride, C].
 
         Args:
           images: floating point.
           training: whether batch norms use the statistics of the batch.
-          image_shapes: optional int32 [B, 2], sizes of the images without padding.
+          extent: optional Extent of the images.
         """
-        x, valid = images, None
-        if image_shapes is not None:
-            x = without_padding(x, within(image_shapes, images))
+        extent = extent or Extent.whole(images)
+        x, valid = images, extent.valid(images)
+        halved = extent.strided(2)
         for index, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             x = conv(without_padding(x, valid))
-            if image_shapes is not None and index == 0:
-                valid = within(_halved(image_shapes), x)
+            if index == 0:
+                valid = halved.valid(x)
             x = tf.nn.relu(norm.bound(training, valid)(x))
         return without_padding(x, valid)
 
-    def map_sizes(self, image_shapes: tf.Tensor) -> tf.Tensor:
-        """Sizes of the features of images of some sizes: int32 [B, 2]."""
-        return _halved(image_shapes)
-
-    def flops(self, images, image_shapes=None) -> tf.Tensor:
+    def flops(self, extent: Extent) -> tf.Tensor:
         """FLOPs for each image: int64 [B]."""
-        if image_shapes is None:
-            image_shapes = tf.broadcast_to(
-                tf.shape(images)[1:3], [tf.shape(images)[0], 2]
-            )
-        sizes = tf.cast(_halved(image_shapes), tf.int64)
-        positions = tf.reduce_prod(sizes, axis=1)
+        positions = extent.strided(2).positions
         return tf.add_n([conv.flops(positions) for conv in self.convs])
 
 
 class ResNetDRoot(SmallResNetDRoot):
     """The same, and 3x3 max pooling of stride two: stride four in all."""
 
-    def call(self, images, training=None, image_shapes=None):
+    stride = 4
+
+    def call(self, images, training=None, extent=None):
         """See SmallResNetDRoot."""
-        x = super().call(images, training, image_shapes)
+        extent = extent or Extent.whole(images)
+        x = super().call(images, training, extent)
         # Behind a ReLU zeros are as good as nothing.
         x = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])
         x = tf.nn.max_pool2d(x, 3, 2, "VALID")
-        if image_shapes is None:
-            return x
-        return without_padding(x, within(self.map_sizes(image_shapes), x))
-
-    def map_sizes(self, image_shapes):
-        """See SmallResNetDRoot."""
-        return _halved(_halved(image_shapes))
-
-
-def _halved(sizes):
-    return (sizes + 1) // 2
+        return without_padding(x, extent.strided(self.stride).valid(x))
 
 
 _COMMON = {

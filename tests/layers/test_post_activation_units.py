@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sact_tf.geometry import Dense, within
+from sact_tf.geometry import Dense, Extent
 from sact_tf.layers.post_activation_units import PostActivationUnit
 
 NORM = {"momentum": 0.9, "epsilon": 1e-3}
@@ -64,7 +64,7 @@ def test_padding_is_as_if_it_were_not_there(stride):
     sizes = np.array([[9, 6], [7, 3]], np.int32)
     padded = MAPS.copy()
     padded[1, 7:] = padded[1, :, 3:] = 1e3
-    valid = within(tf.constant(sizes), padded)
+    valid = Extent(tf.constant(sizes)).valid(padded)
     outputs = layer(padded, valid=valid).numpy()
     for image, (height, width) in enumerate(sizes):
         alone = layer(MAPS[image : image + 1, :height, :width])

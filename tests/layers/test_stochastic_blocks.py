@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from sact_tf.geometry import Extent
 from sact_tf.geometry.sampled import Sampled
 from sact_tf.layers import stochastic_blocks
 from sact_tf.layers.convolution import Convolution
@@ -128,7 +129,7 @@ def test_padding_is_as_if_it_were_not_there(stride):
         # The same noise for both sizes: none.
         layer = unit(stride, 3, execution, seed=None)
         together = layer.drawn(
-            tf.constant(padded), valid=tf.constant(valid), map_sizes=sizes
+            tf.constant(padded), valid=tf.constant(valid), extent=Extent(sizes)
         )
         alone = layer.drawn(tf.constant(MAPS))
         height, width = alone.output.shape[1:3]
