@@ -43,6 +43,7 @@ from sact_tf.geometry.control_flow import gpu_is_visible
 from sact_tf.geometry.dense import all_tiles
 from sact_tf.geometry.grid import Grid
 from sact_tf.geometry.maps import dilate
+from sact_tf.layers.maker import Maker
 from sact_tf.layers.residual_units import BasicUnit, BottleneckUnit
 from sact_tf.layers.series import Stack
 from sact_tf.models.backbone import Backbone
@@ -289,12 +290,12 @@ def units(flags) -> list[Result]:
     return results
 
 
-_NORM = {"momentum": 0.997, "epsilon": 1e-5}
+_MAKE = Maker()
 
 
 def _bottlenecks(width, count=_CALIBRATION_UNITS):
     layers = [
-        BottleneckUnit(4 * width, width, batch_norm=_NORM, name=f"unit{index}")
+        BottleneckUnit(4 * width, width, make=_MAKE, name=f"unit{index}")
         for index in range(count)
     ]
     for layer in layers:
@@ -304,7 +305,7 @@ def _bottlenecks(width, count=_CALIBRATION_UNITS):
 
 def _basic_units(width, count=_CALIBRATION_UNITS):
     layers = [
-        BasicUnit(width, width, batch_norm=_NORM, name=f"unit{index}")
+        BasicUnit(width, width, make=_MAKE, name=f"unit{index}")
         for index in range(count)
     ]
     for layer in layers:

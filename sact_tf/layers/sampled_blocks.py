@@ -15,6 +15,7 @@ from sact_tf.layers.adaptive_sampling import (
     SeparableSampler,
 )
 from sact_tf.layers.arguments import FromArguments
+from sact_tf.layers.maker import Maker
 from sact_tf.layers.post_activation_units import PostActivationUnit
 
 
@@ -47,10 +48,8 @@ class SampledUnit(PostActivationUnit):
         *,
         sampling: str,
         size: int | float | None,
-        weight_decay: float = 0.0,
-        batch_norm: dict,
+        make: Maker,
         name: str,
-        dtype=None,
     ):
         """Creates the unit and its variables.
 
@@ -59,23 +58,18 @@ class SampledUnit(PostActivationUnit):
           bottleneck_channels: channels of the 3x3 convolution.
           sampling: one of adaptive_sampling.NAMES.
           size: samples of each side, an integer or a share of the side.
-          weight_decay: see Convolution.
-          batch_norm: arguments of BatchNormalization.
+          make: makes the layers in it.
           name: name of the layer.
-          dtype: dtype or policy.
         """
-        options = {"weight_decay": weight_decay, "dtype": dtype}
-        super().__init__(
-            channels, bottleneck_channels, batch_norm=batch_norm, name=name, **options
-        )
+        super().__init__(channels, bottleneck_channels, make=make, name=name)
         with tf.name_scope(name):
             if sampling == DEPTHWISE:
                 self.sampler = DepthwiseSampler(
-                    channels, size, batch_norm=batch_norm, name="sampler", **options
+                    channels, size, make=make, name="sampler"
                 )
             else:
                 self.sampler = SeparableSampler(
-                    sampling, channels, size, name="sampler", **options
+                    sampling, channels, size, make=make, name="sampler"
                 )
 
     def call(self, inputs, training=None, valid=None):

@@ -10,6 +10,7 @@ from sact_tf.geometry import Extent, without_padding
 from sact_tf.geometry.control_flow import conditional, gpu_is_visible, is_for_xla
 from sact_tf.geometry.sampled import Sampled
 from sact_tf.layers.arguments import FromArguments, made_by
+from sact_tf.layers.maker import Maker
 from sact_tf.layers.normalization import FixedNorm
 from sact_tf.layers.post_activation_units import PostActivationUnit
 from sact_tf.layers.stochastic_sampling import Mask, MaskSampler, Sampling, blend
@@ -63,7 +64,7 @@ class StochasticUnit(PostActivationUnit):
     interpolated.
     """
 
-    makers = made_by(sampling=Sampling.checked)
+    makers = made_by(sampling=Sampling.checked, **PostActivationUnit.makers)
 
     def __init__(
         self,
@@ -74,10 +75,8 @@ class StochasticUnit(PostActivationUnit):
         number: int = 0,
         sampling: Sampling = Sampling(),  # noqa: B008 (it is a constant)
         execution: str = "auto",
-        weight_decay: float = 0.0,
-        batch_norm: dict,
+        make: Maker,
         name: str,
-        dtype=None,
     ):
         """Creates the unit and its variables.
 
@@ -90,19 +89,11 @@ class StochasticUnit(PostActivationUnit):
           sampling: what can be chosen about masks.
           execution: at inference, "dense" computes everything and masks, "positions"
             what is sampled, "auto" whichever is faster.
-          weight_decay: see Convolution.
-          batch_norm: arguments of BatchNormalization.
+          make: makes the layers in it.
           name: name of the layer.
-          dtype: dtype or policy.
         """
-        options = {"weight_decay": weight_decay, "dtype": dtype}
         super().__init__(
-            input_channels,
-            bottleneck_channels,
-            stride=stride,
-            batch_norm=batch_norm,
-            name=name,
-            **options,
+            input_channels, bottleneck_channels, stride=stride, make=make, name=name
         )
         self._execution = execution
         with tf.name_scope(name):
@@ -112,8 +103,8 @@ class StochasticUnit(PostActivationUnit):
                     (1, stride)[index],
                     2 * number + index,
                     sampling,
+                    make=make,
                     name=f"mask{index + 1}",
-                    **options,
                 )
                 for index in (0, 1)
             )

@@ -67,7 +67,7 @@ class Backbone(tf_keras.Model):
         self._freeze_batch_norm = config.freeze_batch_norm
         self._num_blocks = num_blocks
         policy = self.dtype_policy
-        self.root_layer = config.spec.make_root(config, **config.layer_options(policy))
+        self.root_layer = config.spec.make_root(config, config.maker(policy))
         self.blocks = [
             make_block(config, index, dtype=policy)
             for index in range(num_blocks or count)

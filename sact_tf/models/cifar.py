@@ -4,13 +4,12 @@ import tensorflow as tf
 import tf_keras
 
 from sact_tf.geometry import Extent
-from sact_tf.layers.arguments import FromArguments
-from sact_tf.layers.convolution import Convolution
+from sact_tf.layers.maker import Made, Maker
 from sact_tf.layers.residual_units import BasicUnit
 from sact_tf.models.family import Family
 
 
-class CifarRoot(FromArguments, tf_keras.layers.Layer):
+class CifarRoot(Made, tf_keras.layers.Layer):
     """One 3x3 convolution."""
 
     stride = 1
@@ -19,22 +18,24 @@ class CifarRoot(FromArguments, tf_keras.layers.Layer):
         self,
         channels: int,
         *,
-        weight_decay: float,
-        batch_norm: dict | None = None,
+        make: Maker,
         name: str,
-        dtype=None,
     ):
-        del batch_norm  # Units begin with one.
-        super().__init__(name=name, dtype=dtype)
+        """Creates the layer and its variables.
+
+        Args:
+          channels: C of the output.
+          make: makes the layers in it. There is no batch norm: units begin with one.
+          name: name of the layer.
+        """
+        super().__init__(name=name, dtype=make.dtype)
         with tf.name_scope(name):
-            self.conv = Convolution(
+            self.conv = make.conv(
                 3,
                 channels,
                 3,
                 use_bias=True,
-                weight_decay=weight_decay,
                 name="conv",
-                dtype=dtype,
             )
         self.built = True
 

@@ -9,14 +9,12 @@ import tensorflow as tf
 import tf_keras
 
 from sact_tf.geometry import Extent, without_padding
-from sact_tf.layers.arguments import FromArguments
-from sact_tf.layers.convolution import Convolution
-from sact_tf.layers.normalization import BatchNormalization
+from sact_tf.layers.maker import Made, Maker
 from sact_tf.layers.post_activation_units import PostActivationUnit
 from sact_tf.models.family import Family
 
 
-class SmallResNetDRoot(FromArguments, tf_keras.layers.Layer):
+class SmallResNetDRoot(Made, tf_keras.layers.Layer):
     """Three 3x3 convolutions with batch norms and ReLUs, the first of stride two.
 
     The first two have half of the channels. All are padded alike on all sides.
@@ -28,38 +26,30 @@ class SmallResNetDRoot(FromArguments, tf_keras.layers.Layer):
         self,
         channels: int,
         *,
-        weight_decay: float,
-        batch_norm: dict,
+        make: Maker,
         name: str,
-        dtype=None,
     ):
         """Creates the layer and its variables.
 
         Args:
           channels: C of the output.
-          weight_decay: see Convolution.
-          batch_norm: arguments of BatchNormalization.
+          make: makes the layers in it.
           name: name of the layer.
-          dtype: dtype or policy.
         """
-        super().__init__(name=name, dtype=dtype)
+        super().__init__(name=name, dtype=make.dtype)
         half = max(channels // 2, 1)
         widths = (3, half, half, channels)
         self.convs, self.norms = [], []
         with tf.name_scope(name):
             for index in range(3):
-                conv = Convolution(
+                conv = make.conv(
                     *widths[index : index + 2],
                     3,
                     stride=2 if index == 0 else 1,
                     explicit_padding=index == 0,
-                    weight_decay=weight_decay,
                     name=f"conv{index + 1}",
-                    dtype=dtype,
                 )
-                norm = BatchNormalization(
-                    conv.filters, name=f"norm{index + 1}", dtype=dtype, **batch_norm
-                )
+                norm = make.norm(conv.filters, name=f"norm{index + 1}")
                 self.convs.append(conv)
                 self.norms.append(norm)
         self.built = True

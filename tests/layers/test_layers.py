@@ -7,11 +7,13 @@ import tensorflow as tf
 from sact_tf.geometry import Dense, winograd
 from sact_tf.layers.convolution import Convolution
 from sact_tf.layers.halting_scores import GlobalHaltingScore, SpatialHaltingScore
+from sact_tf.layers.maker import Maker
 from sact_tf.layers.normalization import BatchNormalization
 from sact_tf.layers.post_activation_units import PostActivationUnit
 from sact_tf.layers.residual_units import BasicUnit, BottleneckUnit
 
 NORM = {"momentum": 0.9, "epsilon": 1e-3}
+MAKE = Maker(**NORM)
 MAPS = np.random.default_rng(0).normal(size=(2, 9, 6, 8)).astype("f")
 
 LAYERS = {
@@ -20,16 +22,16 @@ LAYERS = {
         8, 5, 3, stride=2, explicit_padding=True, name="conv", **k
     ),
     "norm": lambda **k: BatchNormalization(8, name="norm", **NORM, **k),
-    "bottleneck": lambda **k: BottleneckUnit(8, 4, batch_norm=NORM, name="unit", **k),
+    "bottleneck": lambda **k: BottleneckUnit(8, 4, make=MAKE, name="unit", **k),
     "bottleneck2": lambda **k: BottleneckUnit(
-        8, 2, stride=2, batch_norm=NORM, name="unit", **k
+        8, 2, stride=2, make=MAKE, name="unit", **k
     ),
-    "basic": lambda **k: BasicUnit(8, 8, batch_norm=NORM, name="unit", **k),
-    "post": lambda **k: PostActivationUnit(8, 2, batch_norm=NORM, name="unit", **k),
+    "basic": lambda **k: BasicUnit(8, 8, make=MAKE, name="unit", **k),
+    "post": lambda **k: PostActivationUnit(8, 2, make=MAKE, name="unit", **k),
     "post2": lambda **k: PostActivationUnit(
-        8, 3, stride=2, batch_norm=NORM, name="unit", **k
+        8, 3, stride=2, make=MAKE, name="unit", **k
     ),
-    "basic2": lambda **k: BasicUnit(8, 12, stride=2, batch_norm=NORM, name="unit", **k),
+    "basic2": lambda **k: BasicUnit(8, 12, stride=2, make=MAKE, name="unit", **k),
 }
 
 
@@ -144,7 +146,7 @@ def test_unit_on_a_geometry_is_the_unit_on_a_map(unit):
     layer = LAYERS[unit]()
     unit_input = tf.constant(MAPS)
     if unit == "bottleneck":
-        layer = BottleneckUnit(8, 2, batch_norm=NORM, name="unit")
+        layer = BottleneckUnit(8, 2, make=MAKE, name="unit")
     geometry = Dense(unit_input)
     geometry.add(layer.branch()(geometry))
     np.testing.assert_allclose(geometry.features(0), layer(unit_input), atol=1e-5)
@@ -160,7 +162,7 @@ def test_strided_units_round_up(height, width):
 
 @pytest.mark.parametrize("kind", [GlobalHaltingScore, SpatialHaltingScore])
 def test_halting_scores_by_definition(kind):
-    layer = kind(8, batch_norm=NORM, name="halting")
+    layer = kind(8, make=MAKE, name="halting")
     scores = layer(Dense(tf.constant(MAPS), kind is GlobalHaltingScore)).numpy()
     scale = 1 / np.sqrt(1 + 1e-3)
     logits = (MAPS.mean(axis=(1, 2)) * scale) @ layer.global_conv.kernel[0, 0] - 3.0
@@ -175,6 +177,6 @@ def test_halting_scores_by_definition(kind):
 
 def test_halting_scores_start_at_a_bias_of_minus_three():
     for kind in (GlobalHaltingScore, SpatialHaltingScore):
-        layer = kind(8, batch_norm=NORM, name="halting")
+        layer = kind(8, make=MAKE, name="halting")
         zeros = Dense(tf.zeros_like(MAPS), kind is GlobalHaltingScore)
         np.testing.assert_allclose(layer(zeros), 1 / (1 + np.exp(3)), rtol=1e-5)

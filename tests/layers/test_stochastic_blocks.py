@@ -6,6 +6,7 @@ from sact_tf.geometry import Extent
 from sact_tf.geometry.sampled import Sampled
 from sact_tf.layers import stochastic_blocks
 from sact_tf.layers.convolution import Convolution
+from sact_tf.layers.maker import Maker
 from sact_tf.layers.stochastic_blocks import (
     Drawing,
     StochasticBlock,
@@ -14,7 +15,7 @@ from sact_tf.layers.stochastic_blocks import (
 )
 from sact_tf.layers.stochastic_sampling import Sampling
 
-NORM = {"momentum": 0.9, "epsilon": 1e-3}
+MAKE = Maker(momentum=0.9, epsilon=1e-3)
 MAPS = np.abs(np.random.default_rng(0).normal(size=(2, 9, 6, 8))).astype("f")
 KEPT = np.random.default_rng(1).uniform(size=(2, 9, 6)) < 0.4
 
@@ -26,7 +27,7 @@ def unit(stride=1, width=2, execution="dense", bias=0.0, channels=8, **options):
         stride=stride,
         sampling=Sampling.checked({"grid": 4, **options}),
         execution=execution,
-        batch_norm=NORM,
+        make=MAKE,
         name="unit",
     )
     rng = np.random.default_rng(3)
