@@ -262,8 +262,18 @@ def _record(layer, maps, training):
     return record["output"], record["ponder_cost"], record["flops"]
 
 
+def _under_a_mask(layer, maps, training):
+    """The same where a mask says what is computed."""
+    record = layer(maps, training=training, active_mask=maps[..., 0] > 0)
+    return record["output"], record["ponder_cost"], record["flops"]
+
+
 BLOCKS = {
     "plain block": Entry(_block("none"), _record),
+    "plain block under a mask": Entry(
+        _block("none", execution="positions"), _under_a_mask
+    ),
+    "act block under a mask": Entry(_block("act", execution="dense"), _under_a_mask),
     "act block": Entry(_block("act", execution="dense"), _record),
     "act block of images": Entry(_block("act"), _record),
     "sact block": Entry(_block("sact", execution="dense"), _record),
@@ -512,6 +522,8 @@ def with_weights(layer, name: str):
             value = rng.uniform(0.5, 1.5, size=shape)
         elif last in ("beta", "moving_mean"):
             value = rng.normal(size=shape, scale=0.2)
+        elif last == "temperature":
+            value = 0.5
         else:
             continue
         weight.assign(value)

@@ -160,6 +160,8 @@ def test_files(name, tmp_path):
     layer.save(tmp_path / "model.keras")
     again = sact_tf.load_model(tmp_path / "model.keras")
     assert again.get_config() == layer.get_config()
+    for value, wanted in zip(again.get_weights(), layer.get_weights(), strict=True):
+        np.testing.assert_array_equal(value, wanted)
     found = tf.nest.flatten(entry.call(again, entry.maps(), False))
     assert_close(found, expected(name), tolerance=0)
 

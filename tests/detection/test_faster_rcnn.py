@@ -41,27 +41,9 @@ def test_detections(adaptivity):
     assert record["ponder_cost_map"].shape == [1, 70, 100, 1]
 
 
-@pytest.mark.parametrize("adaptivity", ["none", "act", "sact"])
-def test_every_part_is_trained(adaptivity):
-    detector = tiny.detector(adaptivity)
-    with tf.GradientTape() as tape:
-        outputs = detector(images(64, 96), training=True, **OBJECTS)
-        loss = sum(
-            tf.reduce_sum(tf.square(outputs[key]))
-            for key in (
-                "proposal_logits",
-                "proposal_boxes",
-                "class_logits",
-                "box_outputs",
-            )
-        )
-        loss += tf.add_n(detector.losses or [0.0])
-    variables = detector.trainable_variables
-    gradients = tape.gradient(loss, variables)
-    missing = [v.name for v, g in zip(variables, gradients, strict=True) if g is None]
-    assert not missing
+def test_objects_themselves_are_among_the_proposals():
+    outputs = tiny.detector("none")(images(64, 96), training=True, **OBJECTS)
     assert outputs["class_targets"].shape == [1, 16]
-    # Objects themselves are among the proposals.
     assert {1, 3} <= set(outputs["class_targets"].numpy()[0]) <= {0, 1, 3}
 
 
@@ -101,8 +83,8 @@ def test_padding_gives_no_anchors_and_no_proposals():
 
 
 @pytest.mark.parametrize("adaptivity", ["none", "sact"])
-@pytest.mark.parametrize("shapes", [[(64, 80), (64, 80)], [(64, 70), (39, 80)]])
-def test_a_batch_gives_what_single_images_give(adaptivity, shapes):
+def test_padded_images_give_what_single_images_give(adaptivity):
+    shapes = [(64, 70), (39, 80)]
     detector = tiny.decided(tiny.detector(adaptivity))
     pair = images(64, 80, batch=2)
     biases = [1.0, 4.0] if adaptivity == "sact" else [0.0, 0.0]

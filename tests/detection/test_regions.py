@@ -5,7 +5,6 @@ import pytest
 import tensorflow as tf
 
 from sact_tf.detection.config import FasterRCNNConfig
-from sact_tf.detection.regions import RegionHeads
 from sact_tf.geometry import calibration
 from sact_tf.geometry.buckets import bucket
 from sact_tf.models.config import BackboneConfig
@@ -161,8 +160,3 @@ def test_when_the_head_packs_is_written_down(monkeypatch):
     assert FasterRCNNConfig(backbone=plain).backbone.calibration is None
     config = FasterRCNNConfig(backbone=plain, head_adaptivity="sact")
     assert config.head_network.calibration is config.backbone.calibration is there
-
-
-def test_layers_are_made_alone():
-    layer = RegionHeads(tiny.detector("none").config)
-    assert layer.block.adaptivity == "none" and not layer.losses

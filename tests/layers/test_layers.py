@@ -1,4 +1,4 @@
-"""One list of layers, one set of promises, and what is particular to each."""
+"""What is particular to each layer; see tests/conformance for what is not."""
 
 import numpy as np
 import pytest
@@ -16,63 +16,11 @@ NORM = {"momentum": 0.9, "epsilon": 1e-3}
 MAKE = Maker(**NORM)
 MAPS = np.random.default_rng(0).normal(size=(2, 9, 6, 8)).astype("f")
 
-LAYERS = {
-    "conv": lambda **k: Convolution(8, 5, 3, use_bias=True, name="conv", **k),
-    "strided": lambda **k: Convolution(
-        8, 5, 3, stride=2, explicit_padding=True, name="conv", **k
-    ),
-    "norm": lambda **k: BatchNormalization(8, name="norm", **NORM, **k),
-    "bottleneck": lambda **k: BottleneckUnit(8, 4, make=MAKE, name="unit", **k),
-    "bottleneck2": lambda **k: BottleneckUnit(
-        8, 2, stride=2, make=MAKE, name="unit", **k
-    ),
-    "basic": lambda **k: BasicUnit(8, 8, make=MAKE, name="unit", **k),
-    "post": lambda **k: PostActivationUnit(8, 2, make=MAKE, name="unit", **k),
-    "post2": lambda **k: PostActivationUnit(
-        8, 3, stride=2, make=MAKE, name="unit", **k
-    ),
-    "basic2": lambda **k: BasicUnit(8, 12, stride=2, make=MAKE, name="unit", **k),
+STRIDED = {
+    "bottleneck": (BottleneckUnit, 2),
+    "basic": (BasicUnit, 12),
+    "post-activation": (PostActivationUnit, 3),
 }
-
-
-@pytest.mark.parametrize("name", LAYERS)
-def test_variables_are_there_at_once_and_have_full_names(name):
-    layer = LAYERS[name]()
-    assert layer.built
-    before = len(layer.weights)
-    layer(MAPS)
-    assert len(layer.weights) == before > 0
-    for variable in layer.weights:
-        assert variable.name.startswith(layer.name + "/")
-
-
-@pytest.mark.parametrize("name", LAYERS)
-def test_inside_a_function_with_unknown_sizes(name):
-    layer = LAYERS[name]()
-    call = tf.function(layer, input_signature=[tf.TensorSpec([None, None, None, 8])])
-    np.testing.assert_allclose(call(MAPS), layer(MAPS), rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("name", LAYERS)
-def test_all_variables_get_gradients(name):
-    layer = LAYERS[name]()
-    with tf.GradientTape() as tape:
-        loss = tf.reduce_sum(layer(MAPS, **_training(name)) ** 2)
-    for gradient in tape.gradient(loss, layer.trainable_variables):
-        assert gradient is not None and np.isfinite(gradient).all()
-
-
-@pytest.mark.parametrize("name", LAYERS)
-def test_bfloat16(name):
-    layer = LAYERS[name](dtype="mixed_bfloat16")
-    outputs = layer(MAPS)
-    assert outputs.dtype == tf.bfloat16
-    assert all(variable.dtype == tf.float32 for variable in layer.variables)
-    assert np.isfinite(tf.cast(outputs, tf.float32)).all()
-
-
-def _training(name):
-    return {} if name in ("conv", "strided") else {"training": True}
 
 
 def test_one_by_one_convolution_of_vectors_is_that_of_maps():
@@ -141,12 +89,10 @@ def test_batch_norm_of_a_single_row():
     np.testing.assert_allclose(layer.moving_variance, np.full(8, 0.9), atol=1e-6)
 
 
-@pytest.mark.parametrize("unit", ["bottleneck", "basic"])
-def test_unit_on_a_geometry_is_the_unit_on_a_map(unit):
-    layer = LAYERS[unit]()
+@pytest.mark.parametrize("kind, width", [(BottleneckUnit, 2), (BasicUnit, 8)])
+def test_unit_on_a_geometry_is_the_unit_on_a_map(kind, width):
+    layer = kind(8, width, make=MAKE, name="unit")
     unit_input = tf.constant(MAPS)
-    if unit == "bottleneck":
-        layer = BottleneckUnit(8, 2, make=MAKE, name="unit")
     geometry = Dense(unit_input)
     geometry.add(layer.branch()(geometry))
     np.testing.assert_allclose(geometry.features(0), layer(unit_input), atol=1e-5)
@@ -155,8 +101,9 @@ def test_unit_on_a_geometry_is_the_unit_on_a_map(unit):
 @pytest.mark.parametrize("height, width", [(8, 8), (9, 6), (7, 7), (1, 1)])
 def test_strided_units_round_up(height, width):
     maps = np.zeros([1, height, width, 8], np.float32)
-    for name in ("bottleneck2", "basic2", "post2"):
-        shape = LAYERS[name]()(maps).shape
+    for kind, width in STRIDED.values():
+        unit = kind(8, width, stride=2, make=MAKE, name="unit")
+        shape = unit(maps).shape
         assert shape[1:3] == (-(-height // 2), -(-width // 2))
 
 

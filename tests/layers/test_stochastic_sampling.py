@@ -157,14 +157,8 @@ def test_noise_of_training_is_new_for_every_step_and_image():
     assert np.mean(steps[0][0] == steps[0][1]) < 0.1
 
 
-def test_gradients_reach_logits_and_sharpness_but_not_through_the_grid():
+def test_no_gradient_goes_through_the_grid():
     layer = sampler(grid=100)
-    with tf.GradientTape() as tape:
-        mask = layer(MAPS, tf.constant(0, tf.int64), tf.constant(1.0))
-        weighted = MAPS * mask.values[..., tf.newaxis]
-        loss = tf.reduce_sum(blend(weighted, mask.values, layer.kernel) ** 2)
-    for gradient in tape.gradient(loss, layer.trainable_weights):
-        assert np.isfinite(gradient).all() and np.abs(gradient).max() > 1e-4
     with tf.GradientTape() as tape:
         mask = layer(MAPS, tf.constant(0, tf.int64), tf.constant(1.0))
         loss = tf.reduce_sum(mask.values[:, 0, 0])

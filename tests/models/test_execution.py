@@ -273,23 +273,3 @@ def test_exported_as_it_is_for_any_size(tmp_path, adaptivity):
     for size in ((64, 64), (90, 70)):
         batch = images(2, *size)
         same(loaded.serve(tf.constant(batch)), dense(batch))
-
-
-@pytest.mark.parametrize("execution", SPARSE)
-def test_bfloat16(execution):
-    dense, sparse = pair(execution, dtype="mixed_bfloat16")
-    expected, actual = record_of(dense, images()), sparse.introspect(images())
-    first, wanted = actual["blocks"][0], expected["blocks"][0]
-    assert first["output"].dtype == tf.bfloat16
-    # Positions may halt elsewhere where a score is rounded across the threshold.
-    agree = np.mean(np.equal(first["num_units"], wanted["num_units"]))
-    assert agree > 0.95
-    same(
-        np.mean(tf.cast(first["output"], tf.float32), axis=(1, 2)),
-        np.mean(tf.cast(wanted["output"], tf.float32), axis=(1, 2)),
-        0.05,
-    )
-
-
-def test_the_execution_is_kept_by_the_config():
-    assert tiny(execution="tiles").get_config()["execution"] == "tiles"

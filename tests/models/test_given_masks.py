@@ -282,13 +282,6 @@ def test_rows_are_packed(monkeypatch):
         assert counts == (wanted if called else [])
 
 
-def test_bfloat16():
-    model = network("none", "positions", dtype="mixed_bfloat16")
-    dense = network("none", "dense", dtype="mixed_bfloat16")
-    batch, mask = images(*SHAPE), blob()
-    same(model(batch, active_mask=mask), dense(batch, active_mask=mask), 0.05)
-
-
 BATCH = images(2, 64, 64)
 WRONG = {
     "dtype": (np.ones([2, 64, 64], "f"), "must be bool, true.*dtype=float32"),

@@ -237,24 +237,6 @@ def test_later_units_do_not_touch_positions_that_have_halted():
     assert not same[reached].any()
 
 
-@pytest.mark.parametrize("family", ["imagenet", "cifar"])
-@pytest.mark.parametrize("adaptivity", ["none", "act", "sact"])
-def test_batch_of_two_is_two_batches_of_one(family, adaptivity):
-    if family == "cifar":
-        model = sact_tf.ResNet(family, (2, 2, 2), adaptivity, 5, base_channels=4)
-    else:
-        model = tiny(adaptivity)
-    spread_halting(model)
-    for height, width in ((64, 64), (71, 45), (33, 98)):
-        batch = images(2, height, width)
-        together = record_of(model, batch)
-        apart = [record_of(model, batch[i : i + 1]) for i in range(2)]
-        for key in ("logits", "flops", "ponder_cost", "ponder_cost_map"):
-            expected = np.concatenate([record[key] for record in apart])
-            np.testing.assert_allclose(together[key], expected, atol=1e-5)
-        assert together["ponder_cost_map"].shape == (2, height, width, 1)
-
-
 def test_maps_of_one_position():
     model = spread_halting(tiny())
     record = record_of(model, images(2, 32, 32))
@@ -412,49 +394,23 @@ def test_frozen_batch_norm_stays_and_uses_moving_statistics():
     assert all(norm.trainable_variables for norm in norms)
 
 
-@pytest.mark.parametrize("family", ["imagenet", "cifar"])
-@pytest.mark.parametrize("adaptivity", ["none", "act", "sact"])
-def test_mixed_bfloat16(family, adaptivity):
-    units = (2, 2, 2, 2) if family == "imagenet" else (2, 2, 2)
-    options = {"num_classes": 5, "base_channels": 8, "adaptivity": adaptivity}
-    half = spread_halting(
-        sact_tf.ResNet(family, units, dtype="mixed_bfloat16", **options)
-    )
-    full = spread_halting(sact_tf.ResNet(family, units, **options))
-    for ours, theirs in zip(full.weights, half.weights, strict=True):
-        assert theirs.dtype == tf.float32
-        ours.assign(theirs)
+@pytest.mark.parametrize("adaptivity", ["act", "sact"])
+def test_training_in_mixed_bfloat16(adaptivity):
+    half = spread_halting(tiny(adaptivity, dtype="mixed_bfloat16"))
     # One of them is traced.
-    graph = (family, adaptivity) == ("imagenet", "sact")
-    record = half.introspect(images()) if graph else record_of(half, images())
-    reference = record_of(full, images())
-    assert record["blocks"][0]["output"].dtype == tf.bfloat16
-    assert record["logits"].dtype == tf.float32
-    assert record["ponder_cost"].dtype == tf.float32
-    scale = np.abs(reference["logits"]).max()
-    np.testing.assert_allclose(record["logits"], reference["logits"], atol=0.1 * scale)
-    losses = compiled(half, graph).fit(data(), epochs=1, verbose=0).history["loss"]
-    assert np.isfinite(losses).all()
+    history = compiled(half, adaptivity == "sact").fit(data(), verbose=0).history
+    assert np.isfinite(history["loss"]).all()
 
 
 # --- Saving -----------------------------------------------------------------------
 
 
-# Saving takes long: each family and each kind of halting once. Plain networks have
-# nothing to save that these have not. One has a graph of its training when it is saved.
-@pytest.mark.parametrize(
-    "family, adaptivity, graph", [("imagenet", "sact", False), ("cifar", "act", True)]
-)
-def test_config_and_files_round_trip(tmp_path, family, adaptivity, graph):
-    units = (1, 2, 1, 1) if family == "imagenet" else (1, 2, 1)
-    model = sact_tf.ResNet(
-        family, units, adaptivity, 5, base_channels=4, tau=0.125, epsilon=0.02
-    )
-    compiled(spread_halting(model), graph)
+def test_files_of_a_network_that_was_trained(tmp_path):
+    """And what it has traced does not get in the way."""
+    model = sact_tf.ResNet("cifar", (1, 2, 1), "act", 5, base_channels=4)
+    compiled(spread_halting(model))
     model.fit(data(), verbose=0)
-    model.introspect(images())  # What it has traced does not get in the way.
-    copy = sact_tf.ResNet.from_config(model.get_config())
-    assert copy.get_config() == model.get_config()
+    model.introspect(images())
     expected = model.predict(images(), verbose=0)
 
     model.save(tmp_path / "model.keras")
@@ -486,16 +442,6 @@ def test_weights_round_trip(tmp_path):
     model.save_weights(tmp_path / "weights")
     other.load_weights(tmp_path / "weights").assert_existing_objects_matched()
     np.testing.assert_array_equal(model(images()), other(images()))
-
-
-def test_inside_a_function_with_unknown_sizes():
-    model = spread_halting(tiny())
-    call = tf.function(
-        lambda x: model(x, training=False),
-        input_signature=[tf.TensorSpec([None, None, None, 3])],
-    )
-    for batch in (images(1, 40, 64), images(3, 64, 33)):
-        np.testing.assert_allclose(call(batch), model(batch), atol=1e-5)
 
 
 def test_two_replicas_take_the_steps_of_one(tmp_path):
