@@ -24,7 +24,7 @@ import tensorflow as tf
 import tf_keras
 
 from sact_tf.cli import benchmark, command_line
-from sact_tf.detection.config import STRIDE, FasterRCNNConfig
+from sact_tf.detection.config import NUM_BLOCKS, STRIDE, FasterRCNNConfig
 from sact_tf.detection.faster_rcnn import FasterRCNN
 from sact_tf.evaluation import report
 from sact_tf.geometry import Extent
@@ -41,6 +41,8 @@ PARTS = (
     "classes and boxes",
     "suppression",
 )
+#: Further arguments of the networks.
+NETWORK: dict = {}
 #: Of the crops, each as a whole number of crops at once and of iterations at a time.
 CHUNKS = ((1, 1), (2, 1), (2, 2), (4, 1), (8, 1), (16, 1), (16, 2), (64, 1))
 
@@ -144,6 +146,7 @@ def make_detector(flags, stopping: float | None = None, execution="auto") -> Fas
         adaptivity="none" if plain else "sact",
         execution=execution,
         freeze_batch_norm=True,
+        **NETWORK,
     )
     config = FasterRCNNConfig(
         backbone=backbone,
@@ -310,9 +313,9 @@ def detectors(flags) -> tuple[list[dict], str]:
 def crops(flags) -> tuple[list[dict], str]:
     """Rows of what each way to crop takes, and a table of them."""
     height, width = benchmark.SIZES[flags.image_size]
-    config = FasterRCNNConfig()
+    config = FasterRCNNConfig(backbone=BackboneConfig(**NETWORK))
     size = [math.ceil(side / STRIDE) for side in (height, width)]
-    features = tf.random.normal([1, *size, 1024])
+    features = tf.random.normal([1, *size, config.backbone.channels(NUM_BLOCKS - 1)])
     boxes = _boxes(flags.num_proposals, height, width)
     images = tf.zeros([flags.num_proposals], tf.int32)
     ways = {
@@ -338,7 +341,7 @@ def crops(flags) -> tuple[list[dict], str]:
 
         count = flags.num_proposals if name == "one call" else None
         specs = [
-            tf.TensorSpec([None, None, None, 1024]),
+            tf.TensorSpec([None, None, None, features.shape[3]]),
             tf.TensorSpec([count, 4]),
             tf.TensorSpec([count], tf.int32),
         ]

@@ -5,6 +5,7 @@ import inspect
 import types
 from collections.abc import Callable, Mapping
 
+import tensorflow as tf
 import tf_keras
 
 
@@ -47,7 +48,8 @@ class FromArguments:
     @classmethod
     def from_config(cls, config: dict):
         """A layer with fresh weights from what `get_config` gave."""
-        made = {name: _made(value) for name, value in config.items()}
+        with tf.name_scope(config["name"]):
+            made = {name: _made(value) for name, value in config.items()}
         for name, make in cls.makers.items():
             if made.get(name) is not None:
                 made[name] = make(made[name])

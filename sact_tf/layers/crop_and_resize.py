@@ -16,6 +16,7 @@ def crop_and_resize(
     crop_size: int = 28,
     pool_size: int = 7,
     crops_at_once: int = 64,
+    parallel_iterations: int = 1,
     extent: Extent | None = None,
     images: tf.Tensor | None = None,
 ) -> tf.Tensor:
@@ -36,6 +37,7 @@ def crop_and_resize(
       crop_size: side of a crop before pooling.
       pool_size: side of a crop after pooling; divides `crop_size`.
       crops_at_once: how many crops may be in memory before they are pooled.
+      parallel_iterations: how often that.
       extent: of the maps; the whole of them by default.
       images: int32 [R], which image each of R boxes is of.
 
@@ -63,6 +65,7 @@ def crop_and_resize(
             crop_size=crop_size,
             pool_size=pool_size,
             crops_at_once=crops_at_once,
+            parallel_iterations=parallel_iterations,
             extent=extent,
             images=tf.repeat(tf.range(batch), count),
         )
@@ -105,7 +108,7 @@ def crop_and_resize(
             tf.reshape(tf.pad(cells, [[0, missing], [0, 0]]), [-1, size, 4]),
             tf.reshape(tf.pad(images, [[0, missing]]), [-1, size]),
         ),
-        parallel_iterations=1,
+        parallel_iterations=parallel_iterations,
         fn_output_signature=tf.TensorSpec([size, *shape], features.dtype),
     )
     crops = tf.reshape(crops, [-1, *shape])[:total]

@@ -271,15 +271,20 @@ def _under_a_mask(layer, maps, training):
 BLOCKS = {
     "plain block": Entry(_block("none"), _record),
     "plain block under a mask": Entry(
-        _block("none", execution="positions"), _under_a_mask
+        _block("none", execution="positions"), _under_a_mask, replicas=False
     ),
-    "act block under a mask": Entry(_block("act", execution="dense"), _under_a_mask),
+    "act block under a mask": Entry(
+        _block("act", execution="dense"), _under_a_mask, replicas=False
+    ),
     "act block": Entry(_block("act", execution="dense"), _record),
-    "act block of images": Entry(_block("act"), _record),
+    # Trained as the dense ones are, with live batch norm.
+    "act block of images": Entry(_block("act"), _record, replicas=False),
     "sact block": Entry(_block("sact", execution="dense"), _record),
-    "sact block of positions": Entry(_block("sact", execution="positions"), _record),
+    "sact block of positions": Entry(
+        _block("sact", execution="positions"), _record, replicas=False
+    ),
     "sact block of tiles": Entry(
-        _block("sact", execution="tiles", tile_size=3), _record
+        _block("sact", execution="tiles", tile_size=3), _record, replicas=False
     ),
     "sampled block": Entry(_sampled_block, _record),
     "stochastic block": Entry(_stochastic_block, _record, replicas=False),
@@ -287,6 +292,12 @@ BLOCKS = {
 
 
 # --- Geometries and functions ---------------------------------------------------------
+
+
+def _for_each(maps, boxes):
+    """The same boxes for each of the maps: float32 [B, N, 4]."""
+    each = tf.tile(tf.constant([boxes], tf.float32), [tf.shape(maps)[0], 1, 1])
+    return tf.ensure_shape(each, [maps.shape[0], len(boxes), 4])
 
 
 class OnGeometry(tf_keras.layers.Layer):
@@ -328,10 +339,13 @@ class OnGeometry(tf_keras.layers.Layer):
 class Crops(tf_keras.layers.Layer):
     """Three regions of each map."""
 
+    def __init__(self, dtype=None):
+        super().__init__(name="layer", dtype=dtype)
+        self.built = True
+
     def call(self, maps, training=None):
         del training
-        boxes = [[0.0, 0, 40, 30], [16, 8, 70, 77], [-9, 20, 50, 300]]
-        boxes = tf.tile(tf.constant([boxes]), [tf.shape(maps)[0], 1, 1])
+        boxes = _for_each(maps, [[0, 0, 40, 30], [16, 8, 70, 77], [-9, 20, 50, 300]])
         return crop_and_resize(maps, boxes, stride=8, crop_size=6, pool_size=3)
 
 
@@ -341,9 +355,7 @@ FUNCTIONS = {
         f"geometry of {kind}": Entry(functools.partial(OnGeometry, kind), **_TOOLS)
         for kind in ("dense", "images", "positions", "tiles")
     },
-    "crops": Entry(
-        lambda dtype=None: Crops(name="layer", dtype=dtype), variables=False, **_TOOLS
-    ),
+    "crops": Entry(Crops, variables=False, **_TOOLS),
 }
 
 
@@ -379,16 +391,13 @@ _MODEL = {"dtype": tf.float32, "replicas": False, "file": True, "size": (48, 40,
 _SMALL = {**_MODEL, "size": (16, 12, 3)}
 
 MODELS = {
-    "backbone": Entry(
-        _backbone, _levels, **{**_MODEL, "dtype": tf.bfloat16, "replicas": True}
-    ),
+    "backbone": Entry(_backbone, _levels, **{**_MODEL, "dtype": tf.bfloat16}),
     "imagenet": Entry(_network(adaptivity="none"), _classified, **_MODEL),
     "imagenet act": Entry(_network(adaptivity="act"), _classified, **_MODEL),
     "imagenet sact": Entry(
         _network(execution="positions", tau=0.125), _classified, **_MODEL
     ),
     "cifar sact": Entry(_network("cifar", epsilon=0.02), _classified, **_SMALL),
-    "resnet_d sact": Entry(_network("resnet_d"), _classified, **_MODEL),
     "ssbnet": Entry(
         _network("resnet_d_small", "none", sampling="adaptive", sampling_sizes=0.5),
         _classified,
@@ -405,9 +414,12 @@ MODELS = {
 # --- Detectors ------------------------------------------------------------------------
 
 
-def _detector_config(adaptivity="sact", **settings):
+def _detector_config(**settings):
     network = BackboneConfig(
-        adaptivity=adaptivity, freeze_batch_norm=True, weight_decay=0.0, **_TINY
+        adaptivity="sact",
+        freeze_batch_norm=True,
+        weight_decay=0.0,
+        **{**_TINY, "units": (1, 2, 1, 2)},
     )
     small = {
         "proposal_filters": 8,
@@ -430,8 +442,7 @@ def _proposed(layer, maps, training):
 
 
 def _regions(layer, maps, training):
-    boxes = [[0.0, 0, 40, 30], [16, 8, 70, 77], [9, 20, 50, 90]]
-    boxes = tf.tile(tf.constant([boxes]), [tf.shape(maps)[0], 1, 1])
+    boxes = _for_each(maps, [[0, 0, 40, 30], [16, 8, 70, 77], [9, 20, 50, 90]])
     valid = tf.ones(tf.shape(boxes)[:2], tf.bool)
     found = layer(maps, boxes, valid, training=training)
     cost = found["record"]
@@ -458,7 +469,7 @@ def _detected(model, images, training):
 
 
 _STAGE = {"dtype": tf.float32, "replicas": False}
-_HEAD = _detector_config("none", head_adaptivity="act", head_tau=0.5)
+_HEAD = _detector_config(head_adaptivity="act", head_tau=0.5)
 
 DETECTORS = {
     "proposals": Entry(
@@ -475,13 +486,6 @@ DETECTORS = {
     ),
     "detector": Entry(
         lambda dtype=None: FasterRCNN(_HEAD, dtype=dtype),
-        _detected,
-        size=(64, 48, 3),
-        file=True,
-        **_STAGE,
-    ),
-    "sact detector": Entry(
-        lambda dtype=None: FasterRCNN(_detector_config(), dtype=dtype),
         _detected,
         size=(64, 48, 3),
         file=True,

@@ -73,13 +73,19 @@ def test_variables_are_there_at_once_and_have_full_names(name):
         assert all(each.startswith(f"{layer.name}/") for each in names)
 
 
-@entries()
-def test_functions_of_unknown_sizes(name):
+def assert_takes_any_size(name, function):
+    """And says of maps of all sizes what the entry says."""
     entry = ENTRIES[name]
-    assert_close(traced(name)(tf.constant(entry.maps())), expected(name))
+    assert_close(function(tf.constant(entry.maps())), expected(name))
     height, width = (2 * side + 1 for side in entry.size[:2])
     other = entry.maps(height, width, batch=1)
-    assert_close(traced(name)(tf.constant(other)), said(name, other))
+    assert_close(function(tf.constant(other)), said(name, other))
+
+
+# Of models these are what is saved below: once optimised is enough.
+@entries(file=False)
+def test_functions_of_unknown_sizes(name):
+    assert_takes_any_size(name, traced(name))
 
 
 @entries()
@@ -135,10 +141,15 @@ def test_mixed_bfloat16(name):
 @entries()
 def test_saved_models(name, tmp_path):
     module = tf.Module()
-    module.layer, module.call = built(name), traced(name)
+    # Not the layer itself, of which Keras would save functions that nobody asked for.
+    module.variables_of_layer, module.call = built(name).variables, traced(name)
     tf.saved_model.save(module, str(tmp_path))
     loaded = tf.saved_model.load(str(tmp_path))
-    assert_close(loaded.call(tf.constant(ENTRIES[name].maps())), expected(name))
+    if ENTRIES[name].file:
+        assert_takes_any_size(name, loaded.call)
+    else:
+        maps = tf.constant(ENTRIES[name].maps())
+        assert_close(loaded.call(maps), expected(name))
 
 
 @entries(config=True)
@@ -187,12 +198,9 @@ def test_two_replicas_compute_what_one_does(name):
         parts = strategy.experimental_distribute_values_from_function(
             lambda context: tf.constant(maps[context.replica_id_in_sync_group])
         )
-        run = tf.function(
-            lambda: strategy.run(forward_and_backward, (parts,)), autograph=False
-        )
         outputs, gradients = (
             [strategy.experimental_local_results(value) for value in values]
-            for values in run()
+            for values in strategy.run(forward_and_backward, (parts,))
         )
         return (
             [np.concatenate(values) for values in outputs],
@@ -200,5 +208,9 @@ def test_two_replicas_compute_what_one_does(name):
             [weight.numpy() for weight in layer.non_trainable_weights],
         )
 
-    for found, wanted in zip(step(2), step(1), strict=True):
-        assert_close(found, wanted, 1e-4)
+    for values, others in zip(step(2), step(1), strict=True):
+        # Some gradients are sums of large numbers, and really zero.
+        largest = max((np.abs(wanted).max() for wanted in others), default=0)
+        for found, wanted in zip(values, others, strict=True):
+            error = np.abs(found - wanted).max()
+            assert error <= 1e-3 * np.abs(wanted).max() + 1e-5 * largest

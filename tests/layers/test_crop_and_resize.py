@@ -125,3 +125,31 @@ def test_messages():
         crop_and_resize(features, boxes, stride=16, pool_size=8)
     with pytest.raises(ValueError, match="crops_at_once must be at least 1"):
         crop_and_resize(features, boxes, stride=16, crops_at_once=0)
+
+
+def test_what_could_be_computed_before_regions_are_cropped():
+    """And what could not: see docs/development/detection.md."""
+    rng = np.random.default_rng(0)
+    maps = rng.normal(size=[1, 7, 9, 3]).astype(np.float32)
+    boxes = tf.constant(BOXES[:1])
+    kernel = rng.normal(size=[3, 2]).astype(np.float32)
+    layers = {
+        "normalise": lambda x: x * [0.5, 2.0, 1.0] + [1.0, -1.0, 0.5],
+        "normalise, turned": lambda x: x * [0.5, -2.0, 1.0],
+        "rectify": tf.nn.relu,
+        "convolve": lambda x: tf.tensordot(x, kernel, 1),
+    }
+    commute = {}
+    for name, layer in layers.items():
+        for pool_size in (8, 4):
+            sizes = {"stride": STRIDE, "crop_size": 8, "pool_size": pool_size}
+            before = crop_and_resize(tf.constant(layer(maps)), boxes, **sizes)
+            behind = layer(crop_and_resize(maps, boxes, **sizes))
+            same = np.allclose(before, behind, atol=1e-5)
+            commute[name, "pooled" if pool_size == 4 else "sampled"] = same
+    assert [key for key, same in commute.items() if same] == [
+        ("normalise", "sampled"),
+        ("normalise", "pooled"),
+        ("normalise, turned", "sampled"),
+        ("convolve", "sampled"),
+    ]
