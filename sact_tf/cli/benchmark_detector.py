@@ -28,6 +28,7 @@ from sact_tf.detection.config import NUM_BLOCKS, STRIDE, FasterRCNNConfig
 from sact_tf.detection.faster_rcnn import FasterRCNN
 from sact_tf.evaluation import report
 from sact_tf.geometry import Extent
+from sact_tf.layers import crop_and_resize as cropping
 from sact_tf.layers.crop_and_resize import crop_and_resize
 from sact_tf.layers.series import Stack
 from sact_tf.models.config import BackboneConfig
@@ -78,16 +79,30 @@ def main() -> None:
     parser.add_argument(
         "--num_proposals", type=int, default=300, help="regions of the image (300)"
     )
+    parser.add_argument(
+        "--chunk_bytes",
+        type=int,
+        default=cropping.CHUNK_BYTES,
+        help=f"memory of crops before they are pooled ({cropping.CHUNK_BYTES})",
+    )
     parser.add_argument("--turns", type=int, default=5, help="turns of each (5)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     flags = parser.parse_args()
-    command_line.require_at_least(flags, num_proposals=1, turns=1)
+    command_line.require_at_least(flags, num_proposals=1, turns=1, chunk_bytes=1)
     for share in flags.stopping:
         if not 0 <= share <= 1:
             raise ValueError(f"--stopping must be shares, 0 to 1. Received: {share}")
     tf.get_logger().setLevel("ERROR")
     tf_keras.utils.set_random_seed(0)
-    rows, table = {"detector": detectors, "crops": crops}[flags.what](flags)
+    usual = cropping.CHUNK_BYTES, cropping.CHUNK
+    try:
+        if flags.what == "detector":
+            cropping.CHUNK_BYTES = flags.chunk_bytes
+        else:  # Crops are compared by their number, whatever memory they take.
+            cropping.CHUNK_BYTES = cropping.CHUNK = 2**62
+        rows, table = {"detector": detectors, "crops": crops}[flags.what](flags)
+    finally:
+        cropping.CHUNK_BYTES, cropping.CHUNK = usual
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     if flags.json:
         print(json.dumps({"rows": rows, "peak_memory_gib": memory}, indent=1))

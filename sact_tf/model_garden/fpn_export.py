@@ -99,8 +99,10 @@ class PyramidDetector(DetectionModule):
     def serve(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Detects objects in images uint8 [B, H, W, 3]."""
         found = super().serve(images)
-        scale = found.pop("image_info")[:, 2:3]
-        boxes = found["detection_boxes"] / tf.tile(scale, [1, 1, 2])
+        size, _, scale, _ = tf.unstack(found.pop("image_info"), axis=1)
+        boxes = found["detection_boxes"] / tf.tile(scale, [1, 2])[:, tf.newaxis]
+        # Nothing in the padding that makes it a square.
+        boxes = tf.minimum(boxes, tf.tile(size, [1, 2])[:, tf.newaxis])
         return {**found, "detection_boxes": boxes}
 
     @property

@@ -31,7 +31,7 @@ FASTER_RCNN = {
         "test_num_proposals": 10,
     },
     "roi_sampler": {"num_sampled_rois": 8},
-    "detection_generator": {"max_num_detections": 5},
+    "detection_generator": {"max_num_detections": 5, "pre_nms_score_threshold": 0.0},
 }
 RETINANET = {
     "input_size": [64, 64, 3],
@@ -39,7 +39,11 @@ RETINANET = {
     "num_classes": 4,
     "decoder": {"fpn": {"num_filters": 8}},
     "head": {"num_convs": 1, "num_filters": 8},
-    "detection_generator": {"max_num_detections": 5, "pre_nms_top_k": 50},
+    "detection_generator": {
+        "max_num_detections": 5,
+        "pre_nms_top_k": 50,
+        "pre_nms_score_threshold": 0.0,
+    },
 }
 
 
