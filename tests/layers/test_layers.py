@@ -16,11 +16,7 @@ NORM = {"momentum": 0.9, "epsilon": 1e-3}
 MAKE = Maker(**NORM)
 MAPS = np.random.default_rng(0).normal(size=(2, 9, 6, 8)).astype("f")
 
-STRIDED = {
-    "bottleneck": (BottleneckUnit, 2),
-    "basic": (BasicUnit, 12),
-    "post-activation": (PostActivationUnit, 3),
-}
+STRIDED = [(BottleneckUnit, 2), (BasicUnit, 12), (PostActivationUnit, 3)]
 
 
 def test_one_by_one_convolution_of_vectors_is_that_of_maps():
@@ -101,8 +97,8 @@ def test_unit_on_a_geometry_is_the_unit_on_a_map(kind, width):
 @pytest.mark.parametrize("height, width", [(8, 8), (9, 6), (7, 7), (1, 1)])
 def test_strided_units_round_up(height, width):
     maps = np.zeros([1, height, width, 8], np.float32)
-    for kind, width in STRIDED.values():
-        unit = kind(8, width, stride=2, make=MAKE, name="unit")
+    for kind, channels in STRIDED:
+        unit = kind(8, channels, stride=2, make=MAKE, name="unit")
         shape = unit(maps).shape
         assert shape[1:3] == (-(-height // 2), -(-width // 2))
 
