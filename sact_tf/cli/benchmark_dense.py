@@ -23,9 +23,10 @@ from sact_tf.cli.flags import Parser
 from sact_tf.evaluation import report
 from sact_tf.geometry import Dense
 from sact_tf.geometry.maps import linear_score
+from sact_tf.layers.maker import Maker
 from sact_tf.layers.residual_units import BottleneckUnit
 
-_NORM = {"momentum": 0.997, "epsilon": 1e-5}
+_MAKE = Maker()
 #: What a unit of dense SACT does beside a plain one, and passes over features of each:
 #: the residual times the mask; the residual times what is left, and its sum with the
 #: output; the score. (The sum of features and residual is in both.)
@@ -72,7 +73,7 @@ def _of_block(flags, block):
     stride, width = 2 ** (block + 1), 64 * 2 ** (block - 1)
     size = [-(-side // stride) for side in SIZES[flags.image_size]]
     shape = [flags.batch_size, *size]
-    unit = BottleneckUnit(4 * width, width, batch_norm=_NORM, name="unit")
+    unit = BottleneckUnit(4 * width, width, make=_MAKE, name="unit")
     features = tf.random.normal([*shape, 4 * width])
     residual = tf.random.normal(features.shape)
     active = tf.random.uniform(shape) < 0.5

@@ -29,6 +29,7 @@ from sact_tf.cli.flags import Parser
 from sact_tf.detection.config import NUM_BLOCKS, STRIDE, FasterRCNNConfig
 from sact_tf.detection.faster_rcnn import FasterRCNN
 from sact_tf.evaluation import report
+from sact_tf.geometry import Extent
 from sact_tf.layers import crop_and_resize as cropping
 from sact_tf.layers.crop_and_resize import crop_and_resize
 from sact_tf.layers.series import Stack
@@ -200,7 +201,7 @@ def parts_of(detector: FasterRCNN, images: tf.Tensor) -> tuple[dict, dict]:
     """
     config, heads = detector.config, detector.box_head
     shapes = tf.cast([images.shape[1:3]], tf.float32)
-    sizes = tf.cast(tf.math.ceil(shapes / STRIDE), tf.int32)
+    extent = Extent.of_images(shapes).strided(STRIDE)
 
     def extract(images):
         maps = detector.extractor(images, training=False)
@@ -217,7 +218,7 @@ def parts_of(detector: FasterRCNN, images: tf.Tensor) -> tuple[dict, dict]:
             crop_size=config.crop_size,
             pool_size=config.pool_size,
             crops_at_once=config.crops_at_once,
-            map_sizes=sizes,
+            extent=extent,
             images=tf.zeros(tf.shape(boxes)[:1], tf.int32),
         )
 

@@ -26,13 +26,14 @@ from sact_tf.cli import command_line
 from sact_tf.cli.flags import Parser, add_units
 from sact_tf.evaluation import report
 from sact_tf.layers import adaptive_sampling
+from sact_tf.layers.maker import Maker
 from sact_tf.layers.post_activation_units import PostActivationUnit
 from sact_tf.layers.sampled_blocks import SampledUnit
 from sact_tf.layers.stochastic_blocks import StochasticUnit
 from sact_tf.layers.stochastic_sampling import Sampling
 
 SIZES = (16, 8, 4)
-_NORM = {"momentum": 0.9, "epsilon": 1e-5}
+_MAKE = Maker(momentum=0.9)
 
 
 def add_flags(parser: Parser) -> None:
@@ -123,14 +124,14 @@ def units(flags, size) -> list[dict]:
         features = tf.nn.relu(tf.random.normal(shape))
         if size != (224, 224):
             samples = 4 / 7
-        plain = PostActivationUnit(4 * width, width, batch_norm=_NORM, name="plain")
+        plain = PostActivationUnit(4 * width, width, make=_MAKE, name="plain")
         sampled = {
             name: SampledUnit(
                 4 * width,
                 width,
                 sampling=name,
                 size=samples,
-                batch_norm=_NORM,
+                make=_MAKE,
                 name=name,
             )
             for name in ("uniform", "adaptive")
@@ -173,7 +174,7 @@ def masks(flags, size) -> list[dict]:
         features = tf.nn.relu(
             tf.random.normal([flags.batch_size, *sides, 4 * width], seed=1)
         )
-        plain = PostActivationUnit(4 * width, width, batch_norm=_NORM, name="plain")
+        plain = PostActivationUnit(4 * width, width, make=_MAKE, name="plain")
         positions = sides[0] * sides[1]
         functions = {"plain": functools.partial(_compiled(plain), features)}
         costs = {"plain": int(plain.flops_on_map(positions, positions))}
@@ -183,7 +184,7 @@ def masks(flags, size) -> list[dict]:
                 width,
                 sampling=Sampling(grid=10**6),
                 execution=execution,
-                batch_norm=_NORM,
+                make=_MAKE,
                 name=name,
             )
             odds = flags.density / (1 - flags.density)

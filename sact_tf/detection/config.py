@@ -192,11 +192,6 @@ class FasterRCNNConfig:
         """Anchors of each position."""
         return len(self.anchor_sizes) * len(self.aspect_ratios)
 
-    @property
-    def weight_decay(self) -> float:
-        """Of the heads, as of the backbone."""
-        return self.backbone.layer_options(None)["weight_decay"]
-
     @classmethod
     def of(cls, arguments: Mapping) -> "FasterRCNNConfig":
         """A config from what `arguments` gave."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from sact_tf import flops
+from sact_tf.geometry import Extent
 from sact_tf.models import imagenet
 
 #: Names of what the region heads cost, in logs.
@@ -49,20 +50,14 @@ def plain_flops(
             f"units must be {len(blocks)} numbers, one for each block of the feature "
             f"extractor. Received: units={list(units)}"
         )
-    sides = tf.cast(image_shapes, tf.int64)
-
-    def shrunk(sides, stride):
-        return (sides + stride - 1) // stride
-
-    sides = shrunk(sides, 2)
-    total = extractor.root_layer.conv.flops(tf.reduce_prod(sides, axis=1))
-    sides = shrunk(sides, 2)
+    extent = Extent.of_images(image_shapes)
+    total = extractor.root_layer.flops(extent)
+    extent = extent.strided(extractor.root_layer.stride)
     for block, count, stride in zip(
         blocks, units, imagenet.FAMILY.strides[: len(blocks)], strict=True
     ):
-        before = tf.reduce_prod(sides, axis=1)
-        sides = shrunk(sides, stride)
-        after = tf.reduce_prod(sides, axis=1)
+        before, extent = extent.positions, extent.strided(stride)
+        after = extent.positions
         first = block.units[0]
         total += first.flops_on_map(before, after)
         # A block of one unit has no other to ask what its successors would cost.

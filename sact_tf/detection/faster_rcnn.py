@@ -21,7 +21,7 @@ from sact_tf.detection.proposals import ProposalGenerator
 from sact_tf.detection.regions import DetectionFilter, RegionHeads
 from sact_tf.detection.targets import RegionSampler
 from sact_tf.detection.training import DetectorTraining
-from sact_tf.geometry import within, without_padding
+from sact_tf.geometry import Extent, without_padding
 from sact_tf.models import options
 from sact_tf.models.backbone import Backbone
 from sact_tf.models.cost_record import with_maps
@@ -147,10 +147,9 @@ class FasterRCNN(DetectorTraining, tf_keras.Model):
             active_mask=active_mask,
         )
         features = record.pop("endpoints")[self.extractor.levels[-1]]
-        map_sizes = tf.cast(tf.math.ceil(image_shapes / STRIDE), tf.int32)
+        extent = Extent.of_images(image_shapes)._replace(padded=padded).strided(STRIDE)
         activated = self.box_head.preactivated(features)
-        if padded:
-            activated = without_padding(activated, within(map_sizes, features))
+        activated = without_padding(activated, extent.valid(features))
         first = self.proposal_head(activated, image_shapes)
         if boxes is not None:
             regions, targets = self._sample(first.proposals, boxes, classes)
@@ -164,7 +163,7 @@ class FasterRCNN(DetectorTraining, tf_keras.Model):
             features,
             regions,
             valid,
-            map_sizes,
+            extent,
             training,
             halting_bias,
             skip=boxes is None,

@@ -82,18 +82,14 @@ class ProposalGenerator(FromArguments, tf_keras.layers.Layer):
         self._config = config
         inputs = config.backbone.channels(NUM_BLOCKS - 1)
         filters, anchors = config.proposal_filters, config.num_anchors
-        options = {
-            "use_bias": True,
-            "weight_decay": config.weight_decay,
-            "dtype": dtype,
-        }
+        make = config.backbone.maker(dtype)
         with tf.name_scope(name):
-            self.conv = Convolution(inputs, filters, 3, name="conv", **options)
+            self.conv = make.conv(inputs, filters, 3, use_bias=True, name="conv")
             self.scores = narrow(
-                Convolution(filters, anchors, 1, name="scores", **options), 0.01
+                make.conv(filters, anchors, 1, use_bias=True, name="scores"), 0.01
             )
             self.boxes = narrow(
-                Convolution(filters, 4 * anchors, 1, name="boxes", **options), 0.01
+                make.conv(filters, 4 * anchors, 1, use_bias=True, name="boxes"), 0.01
             )
         self.built = True
 

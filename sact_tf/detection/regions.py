@@ -18,9 +18,7 @@ from sact_tf.detection.proposals import Proposals, narrow
 from sact_tf.detection.targets import BOX_WEIGHTS
 from sact_tf.geometry.buckets import bucket
 from sact_tf.layers.arguments import FromArguments, made_by
-from sact_tf.layers.convolution import Convolution
 from sact_tf.layers.crop_and_resize import crop_and_resize
-from sact_tf.layers.normalization import BatchNormalization
 from sact_tf.models.blocks import make_block
 from sact_tf.models.cost_record import per_image, ponder_loss
 
@@ -46,27 +44,20 @@ class RegionHeads(FromArguments, tf_keras.layers.Layer):
         super().__init__(name=name, dtype=dtype)
         self._config = config
         network = config.head_network
-        norm = network.layer_options(dtype)["batch_norm"]
+        make = network.maker(dtype)
         self.block = make_block(
             network, NUM_BLOCKS, stride=config.head_stride, dtype=dtype
         )
         channels = network.channels(NUM_BLOCKS)
         with tf.name_scope("head"):  # Of the network that the block is of.
-            self.norm = BatchNormalization(
-                channels, name="postnorm", dtype=dtype, **norm
-            )
-        options = {
-            "use_bias": True,
-            "weight_decay": config.weight_decay,
-            "dtype": dtype,
-        }
+            self.norm = make.norm(channels, name="postnorm")
         count = config.num_classes
         with tf.name_scope(name):
             self.classes = narrow(
-                Convolution(channels, count, 1, name="classes", **options), 0.01
+                make.conv(channels, count, 1, use_bias=True, name="classes"), 0.01
             )
             self.boxes = narrow(
-                Convolution(channels, 4 * count, 1, name="boxes", **options), 0.001
+                make.conv(channels, 4 * count, 1, use_bias=True, name="boxes"), 0.001
             )
         self.built = True
 
@@ -84,7 +75,7 @@ class RegionHeads(FromArguments, tf_keras.layers.Layer):
         features,
         regions,
         valid,
-        map_sizes=None,
+        extent=None,
         training=None,
         halting_bias=None,
         skip=False,
@@ -96,7 +87,7 @@ class RegionHeads(FromArguments, tf_keras.layers.Layer):
           regions: float32 [B, N, 4], in pixels, with static N.
           valid: bool [B, N], which of them there are. What is said of others means
             nothing, and they are in no cost.
-          map_sizes: see `crop_and_resize`.
+          extent: see `crop_and_resize`.
           training: see Block.
           halting_bias: optional number, or one for each image [B]; see Block.
           skip: whether to leave out regions that are not valid; zeros are said of them.
@@ -120,7 +111,7 @@ class RegionHeads(FromArguments, tf_keras.layers.Layer):
             crop_size=config.crop_size,
             pool_size=config.pool_size,
             crops_at_once=config.crops_at_once,
-            map_sizes=map_sizes,
+            extent=extent,
             images=rows.images,
         )
         if halting_bias is not None:

@@ -38,12 +38,13 @@ from typing import Protocol
 import tensorflow as tf
 
 from sact_tf.geometry.dense import Dense
+from sact_tf.geometry.extent import Extent
 from sact_tf.geometry.filters import Filter
 from sact_tf.geometry.images import Images
-from sact_tf.geometry.maps import within, without_padding
+from sact_tf.geometry.maps import without_padding
 from sact_tf.geometry.packed import Packed
 
-__all__ = ["Dense", "Geometry", "Images", "Packed", "within", "without_padding"]
+__all__ = ["Dense", "Extent", "Geometry", "Images", "Packed", "without_padding"]
 
 
 class Geometry(Protocol):

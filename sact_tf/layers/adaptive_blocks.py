@@ -7,7 +7,7 @@ import tf_keras
 
 from sact_tf import flops as cost
 from sact_tf import halting
-from sact_tf.geometry import Dense, Images, winograd, within, without_padding
+from sact_tf.geometry import Dense, Extent, Images, winograd, without_padding
 from sact_tf.geometry.active_set import Layout
 from sact_tf.geometry.calibration import GPU, Calibration, from_dict
 from sact_tf.geometry.control_flow import gpu_is_visible, is_for_xla
@@ -93,16 +93,12 @@ class Block(FromArguments, tf_keras.layers.Layer):
         """One of "none", "act" and "sact"."""
         return self._adaptivity
 
-    def map_sizes(self, map_sizes: tf.Tensor) -> tf.Tensor:
-        """Sizes of the outputs for inputs of some sizes: integers of any shape."""
-        return -(-map_sizes // self.units[0].stride)
-
     def call(
         self,
         inputs,
         training=None,
         halting_bias=None,
-        map_sizes=None,
+        extent=None,
         active_mask=None,
     ):
         """Runs the block; see the class for what it returns.
@@ -112,19 +108,17 @@ class Block(FromArguments, tf_keras.layers.Layer):
           training: whether batch norms use the statistics of the batch.
           halting_bias: optional scalar, or one number per image [B], added to every
             halting logit.
-          map_sizes: optional int32 [B, 2], height and width of each image's map without
-            padding at the bottom and on the right. Padded positions have halted from
-            the start, and their output is zero.
+          extent: optional Extent of the inputs. Padded positions have halted from the
+            start, and their output is zero.
           active_mask: optional bool [B, h, w], of the output: where units behind the
             first one run.
         """
         first, *later = self.units
-        valid, positions_before = positions_of(inputs, map_sizes)
-        features = first(inputs, training=training, valid=valid)
-        if map_sizes is not None:
-            map_sizes = self.map_sizes(map_sizes)
-        valid, positions = positions_of(features, map_sizes)
-        flops = first.flops_on_map(positions_before, positions)
+        before = extent or Extent.whole(inputs)
+        features = first(inputs, training=training, valid=before.valid(inputs))
+        extent = before.strided(first.stride)
+        valid, positions = extent.valid(features), extent.positions
+        flops = first.flops_on_map(before.positions, positions)
         if active_mask is not None:
             active_mask = tf.ensure_shape(active_mask, features.shape[:3])
             if valid is not None:
@@ -329,12 +323,3 @@ def record_of_all(
         "flops": flops,
         "positions": positions,
     }
-
-
-def positions_of(features: tf.Tensor, map_sizes: tf.Tensor | None):
-    """Which positions are no padding (None: all), and their number, int64 [B]."""
-    if map_sizes is None:
-        images, height, width, _ = tf.unstack(tf.shape(features, out_type=tf.int64))
-        return None, tf.fill([images], height * width)
-    positions = tf.reduce_prod(tf.cast(map_sizes, tf.int64), axis=1)
-    return within(map_sizes, features), positions

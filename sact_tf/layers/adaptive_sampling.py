@@ -24,9 +24,7 @@ from typing import NamedTuple
 import tensorflow as tf
 import tf_keras
 
-from sact_tf.layers.arguments import FromArguments
-from sact_tf.layers.convolution import Convolution
-from sact_tf.layers.normalization import BatchNormalization
+from sact_tf.layers.maker import Made, Maker
 
 #: What is left of a map's sides by default: 16, 8 and 4 of 28, 14 and 7.
 DEFAULT_SHARE = 4 / 7
@@ -279,7 +277,7 @@ class Sampled(NamedTuple):
     restore: Callable[[tf.Tensor], tf.Tensor]
 
 
-class SeparableSampler(FromArguments, tf_keras.layers.Layer):
+class SeparableSampler(Made, tf_keras.layers.Layer):
     """Sampling by matrices that follow from a saliency, or from none.
 
     The saliency is a 1x1 convolution with one output and no bias (a softmax over all
@@ -292,9 +290,8 @@ class SeparableSampler(FromArguments, tf_keras.layers.Layer):
         channels: int,
         size: int | float,
         *,
-        weight_decay: float = 0.0,
+        make: Maker,
         name: str,
-        dtype=None,
     ):
         """Creates the layer and its variables.
 
@@ -302,24 +299,21 @@ class SeparableSampler(FromArguments, tf_keras.layers.Layer):
           kind: one of SAMPLERS.
           channels: C of the maps.
           size: samples of each side: an integer, or a share of the side.
-          weight_decay: see Convolution.
+          make: makes the layers in it.
           name: name of the layer.
-          dtype: dtype or policy.
         """
-        super().__init__(name=name, dtype=dtype)
+        super().__init__(name=name, dtype=make.dtype)
         self._matrices, adaptive = SAMPLERS[kind]
         self._size = size
         self.saliency = None
         if adaptive:
             with tf.name_scope(name):
-                self.saliency = Convolution(
+                self.saliency = make.conv(
                     channels,
                     1,
                     1,
                     initial_kernel=INITIAL_SALIENCY,
-                    weight_decay=weight_decay,
                     name="saliency",
-                    dtype=dtype,
                 )
         self.built = True
 
@@ -394,7 +388,7 @@ class SeparableSampler(FromArguments, tf_keras.layers.Layer):
         return total
 
 
-class DepthwiseSampler(FromArguments, tf_keras.layers.Layer):
+class DepthwiseSampler(Made, tf_keras.layers.Layer):
     """A depthwise convolution of stride two, and bilinear interpolation back (HBONet).
 
     5x5, without bias or activation, with a batch norm: so its parameters are those of
@@ -406,35 +400,28 @@ class DepthwiseSampler(FromArguments, tf_keras.layers.Layer):
         channels: int,
         size: int | float | None = None,
         *,
-        weight_decay: float = 0.0,
-        batch_norm: dict,
+        make: Maker,
         name: str,
-        dtype=None,
     ):
         """Creates the layer and its variables.
 
         Args:
           channels: C of the maps.
           size: of each side's samples, which must be what comes out; None for that.
-          weight_decay: see Convolution.
-          batch_norm: arguments of BatchNormalization.
+          make: makes the layers in it.
           name: name of the layer.
-          dtype: dtype or policy.
         """
-        super().__init__(name=name, dtype=dtype)
+        super().__init__(name=name, dtype=make.dtype)
         self._size = size
+        decay = make.weight_decay
         with tf.name_scope(name):
             self.kernel = self.add_weight(
                 "kernel",
                 [5, 5, channels, 1],
                 initializer=tf_keras.initializers.VarianceScaling(2.0 * channels),
-                regularizer=(
-                    tf_keras.regularizers.L2(weight_decay / 2) if weight_decay else None
-                ),
+                regularizer=(tf_keras.regularizers.L2(decay / 2) if decay else None),
             )
-            self.norm = BatchNormalization(
-                channels, name=f"{name}_norm", dtype=dtype, **batch_norm
-            )
+            self.norm = make.norm(channels, name=f"{name}_norm")
         self.built = True
 
     def call(self, maps, training=None, valid=None) -> Sampled:

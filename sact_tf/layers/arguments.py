@@ -40,8 +40,9 @@ class FromArguments:
         bound = signature.bind(self, *made.args, **made.kwargs)
         bound.apply_defaults()
         arguments = dict(list(bound.arguments.items())[1:])
-        # By default that is the global policy, of the time when the layer was made.
-        arguments["dtype"] = self.dtype_policy.name
+        if "dtype" in arguments:
+            # By default that is the global policy, when the layer was made.
+            arguments["dtype"] = self.dtype_policy.name
         return {name: _plain(value) for name, value in arguments.items()}
 
     @classmethod
@@ -65,6 +66,8 @@ class _MadeWith:
 def _plain(value):
     if isinstance(value, tf_keras.layers.Layer):
         return tf_keras.saving.serialize_keras_object(value)
+    if isinstance(value, tf_keras.mixed_precision.Policy):
+        return value.name
     if hasattr(value, "arguments"):  # A config.
         return value.arguments()
     if dataclasses.is_dataclass(value):

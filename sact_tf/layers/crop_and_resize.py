@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from sact_tf.geometry import Extent
+
 #: Crops of a chunk take no more memory than this, if there are more than one: they are
 #: pooled before they have left the caches, and the C library does not ask the system
 #: for memory, page by page, as it does from 32 MiB on. That is several times as fast.
@@ -19,7 +21,7 @@ def crop_and_resize(
     pool_size: int = 7,
     crops_at_once: int = 64,
     parallel_iterations: int = 1,
-    map_sizes: tf.Tensor | None = None,
+    extent: Extent | None = None,
     images: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Crops regions with `tf.image.crop_and_resize`, then max-pools the crops.
@@ -41,8 +43,7 @@ def crop_and_resize(
       pool_size: side of a crop after pooling; divides `crop_size`.
       crops_at_once: how many crops may be in memory before they are pooled.
       parallel_iterations: how often that.
-      map_sizes: int32 [B, 2], height and width of the part of each map that is not
-        padding; the whole map by default.
+      extent: of the maps; the whole of them by default.
       images: int32 [R], which image each of R boxes is of.
 
     Returns:
@@ -70,16 +71,16 @@ def crop_and_resize(
             pool_size=pool_size,
             crops_at_once=crops_at_once,
             parallel_iterations=parallel_iterations,
-            map_sizes=map_sizes,
+            extent=extent,
             images=tf.repeat(tf.range(batch), count),
         )
         crops = tf.reshape(crops, [batch, count, *crops.shape[1:]])
         return tf.ensure_shape(crops, [*boxes.shape[:2], *crops.shape[2:]])
     whole = tf.shape(features)[1:3]
-    if map_sizes is None:
+    if extent is None:
         last = tf.cast(tf.tile(whole, [2]) - 1, tf.float32)
     else:
-        last = tf.cast(tf.tile(map_sizes, [1, 2]) - 1, tf.float32)
+        last = tf.cast(tf.tile(extent.sizes, [1, 2]) - 1, tf.float32)
         last = tf.gather(last, images)
     # A little inside: the operation takes what rounding puts beyond the last cell, by
     # six operations at most, for zero.

@@ -7,9 +7,8 @@ import tensorflow as tf
 import tf_keras
 
 from sact_tf.geometry.filters import Filter
-from sact_tf.layers.arguments import FromArguments
-from sact_tf.layers.convolution import Convolution
-from sact_tf.layers.normalization import BatchNormalization, FixedNorm, Norm
+from sact_tf.layers.maker import Made, Maker
+from sact_tf.layers.normalization import FixedNorm, Norm
 from sact_tf.layers.series import Series, Stack
 
 #: A first score of sigmoid(-3) lets all units run when training begins (section 4.1).
@@ -72,7 +71,7 @@ def _activated(features, leak):
     return features if leak is None else tf.nn.leaky_relu(features, leak)
 
 
-class GlobalHaltingScore(FromArguments, tf_keras.layers.Layer):
+class GlobalHaltingScore(Made, tf_keras.layers.Layer):
     """One score per image, H = sigmoid(W pool(x) + b) (eqn 6); b starts at -3.
 
     The pooled features are batch-normalised first, as in the authors' networks.
@@ -82,37 +81,27 @@ class GlobalHaltingScore(FromArguments, tf_keras.layers.Layer):
         self,
         channels: int,
         *,
-        weight_decay: float = 0.0,
-        batch_norm: dict,
-        leak: float | None = None,
+        make: Maker,
         name: str,
-        dtype=None,
     ):
         """Creates the layer and its variables.
 
         Args:
           channels: C of the features.
-          weight_decay: see Convolution.
-          batch_norm: arguments of BatchNormalization.
-          leak: slope of a leaky ReLU after the batch norm; None for no activation.
+          make: makes the layers in it.
           name: name of the layer.
-          dtype: dtype or policy.
         """
-        super().__init__(name=name, dtype=dtype)
-        self._leak = leak
+        super().__init__(name=name, dtype=make.dtype)
+        self._leak = make.leak
         with tf.name_scope(name):
-            self.global_norm = BatchNormalization(
-                channels, name="global_norm", dtype=dtype, **batch_norm
-            )
-            self.global_conv = Convolution(
+            self.global_norm = make.norm(channels, name="global_norm")
+            self.global_conv = make.conv(
                 channels,
                 1,
                 1,
                 use_bias=self._bias_is_global,
                 initial_bias=INITIAL_BIAS,
-                weight_decay=weight_decay,
                 name="global_conv",
-                dtype=dtype,
             )
         self.built = True
 
@@ -167,34 +156,20 @@ class SpatialHaltingScore(GlobalHaltingScore):
         self,
         channels: int,
         *,
-        weight_decay: float = 0.0,
-        batch_norm: dict,
-        leak: float | None = None,
+        make: Maker,
         name: str,
-        dtype=None,
     ):
         """Creates the layer and its variables; see GlobalHaltingScore."""
-        super().__init__(
-            channels,
-            weight_decay=weight_decay,
-            batch_norm=batch_norm,
-            leak=leak,
-            name=name,
-            dtype=dtype,
-        )
+        super().__init__(channels, make=make, name=name)
         with tf.name_scope(name):
-            self.local_norm = BatchNormalization(
-                channels, name="local_norm", dtype=dtype, **batch_norm
-            )
-            self.local_conv = Convolution(
+            self.local_norm = make.norm(channels, name="local_norm")
+            self.local_conv = make.conv(
                 channels,
                 1,
                 3,
                 use_bias=True,
                 initial_bias=INITIAL_BIAS,
-                weight_decay=weight_decay,
                 name="local_conv",
-                dtype=dtype,
             )
 
     def logit(self, training=None, valid=None):

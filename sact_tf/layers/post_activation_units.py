@@ -7,8 +7,8 @@ import tensorflow as tf
 from sact_tf.geometry.dense import Dense
 from sact_tf.geometry.filters import Filter
 from sact_tf.geometry.maps import without_padding
-from sact_tf.layers.convolution import Convolution
-from sact_tf.layers.normalization import BatchNormalization, Norm
+from sact_tf.layers.maker import Maker
+from sact_tf.layers.normalization import Norm
 from sact_tf.layers.residual_units import Bottleneck
 
 
@@ -60,10 +60,8 @@ class PostActivationUnit(Bottleneck):
         bottleneck_channels: int,
         *,
         stride: int = 1,
-        weight_decay: float = 0.0,
-        batch_norm: dict,
+        make: Maker,
         name: str,
-        dtype=None,
     ):
         """Creates the unit and its variables.
 
@@ -72,40 +70,29 @@ class PostActivationUnit(Bottleneck):
           bottleneck_channels: channels of the 3x3 convolution; the unit's output has
             four times as many.
           stride: of the whole unit.
-          weight_decay: see Convolution.
-          batch_norm: arguments of BatchNormalization.
+          make: makes the layers in it.
           name: name of the layer.
-          dtype: dtype or policy.
         """
-        super().__init__(name=name, dtype=dtype)
+        super().__init__(name=name, dtype=make.dtype)
         wide, narrow = 4 * bottleneck_channels, bottleneck_channels
-        conv = {"weight_decay": weight_decay, "dtype": dtype}
-        norm = {**batch_norm, "dtype": dtype}
         with tf.name_scope(name):
             self.shortcut = self.shortcut_norm = None
             if input_channels != wide or stride > 1:
-                self.shortcut = Convolution(
-                    input_channels, wide, 1, name="shortcut", **conv
-                )
-                self.shortcut_norm = BatchNormalization(
-                    wide, name="shortcut_norm", **norm
-                )
-            self.conv1 = Convolution(input_channels, narrow, 1, name="conv1", **conv)
-            self.conv1_norm = BatchNormalization(narrow, name="conv1_norm", **norm)
-            self.conv2 = Convolution(
+                self.shortcut = make.conv(input_channels, wide, 1, name="shortcut")
+                self.shortcut_norm = make.norm(wide, name="shortcut_norm")
+            self.conv1 = make.conv(input_channels, narrow, 1, name="conv1")
+            self.conv1_norm = make.norm(narrow, name="conv1_norm")
+            self.conv2 = make.conv(
                 narrow,
                 narrow,
                 3,
                 stride=stride,
                 explicit_padding=stride > 1,
                 name="conv2",
-                **conv,
             )
-            self.conv2_norm = BatchNormalization(narrow, name="conv2_norm", **norm)
-            self.conv3 = Convolution(narrow, wide, 1, name="conv3", **conv)
-            self.conv3_norm = BatchNormalization(
-                wide, initial_scale=0.0, name="conv3_norm", **norm
-            )
+            self.conv2_norm = make.norm(narrow, name="conv2_norm")
+            self.conv3 = make.conv(narrow, wide, 1, name="conv3")
+            self.conv3_norm = make.norm(wide, initial_scale=0.0, name="conv3_norm")
         self.built = True
 
     def is_live(self, training):

@@ -7,9 +7,8 @@ import tf_keras
 
 from sact_tf.geometry.dense import Dense
 from sact_tf.geometry.filters import Filter
-from sact_tf.layers.arguments import FromArguments
-from sact_tf.layers.convolution import Convolution
-from sact_tf.layers.normalization import BatchNormalization, Norm
+from sact_tf.layers.maker import Made, Maker
+from sact_tf.layers.normalization import Norm
 
 
 class BottleneckBranch(NamedTuple):
@@ -73,7 +72,7 @@ class BasicBranch(NamedTuple):
         return geometry.convolve(x, self.conv2)
 
 
-class ResidualUnit(FromArguments, tf_keras.layers.Layer):
+class ResidualUnit(Made, tf_keras.layers.Layer):
     """What both units share: x + f(x), on a whole map or wherever a geometry says.
 
     A subclass provides `branch`, `_shortcut` and `flops`.
@@ -190,10 +189,8 @@ class BottleneckUnit(Bottleneck):
         bottleneck_channels: int,
         *,
         stride: int = 1,
-        weight_decay: float = 0.0,
-        batch_norm: dict,
+        make: Maker,
         name: str,
-        dtype=None,
     ):
         """Creates the unit and its variables.
 
@@ -202,43 +199,35 @@ class BottleneckUnit(Bottleneck):
           bottleneck_channels: channels of the 3x3 convolution; the unit's output has
             four times as many.
           stride: of the whole unit.
-          weight_decay: see Convolution.
-          batch_norm: arguments of BatchNormalization.
+          make: makes the layers in it.
           name: name of the layer.
-          dtype: dtype or policy.
         """
-        super().__init__(name=name, dtype=dtype)
+        super().__init__(name=name, dtype=make.dtype)
         wide, narrow = 4 * bottleneck_channels, bottleneck_channels
-        conv = {"weight_decay": weight_decay, "dtype": dtype}
-        norm = {**batch_norm, "dtype": dtype}
         with tf.name_scope(name):
-            self.preact = BatchNormalization(input_channels, name="preact", **norm)
+            self.preact = make.norm(input_channels, name="preact")
             self.shortcut = None
             if input_channels != wide or stride > 1:
-                self.shortcut = Convolution(
+                self.shortcut = make.conv(
                     input_channels,
                     wide,
                     1,
                     stride=stride,
                     use_bias=True,
                     name="shortcut",
-                    **conv,
                 )
-            self.conv1 = Convolution(input_channels, narrow, 1, name="conv1", **conv)
-            self.conv1_norm = BatchNormalization(narrow, name="conv1_norm", **norm)
-            self.conv2 = Convolution(
+            self.conv1 = make.conv(input_channels, narrow, 1, name="conv1")
+            self.conv1_norm = make.norm(narrow, name="conv1_norm")
+            self.conv2 = make.conv(
                 narrow,
                 narrow,
                 3,
                 stride=stride,
                 explicit_padding=stride > 1,
                 name="conv2",
-                **conv,
             )
-            self.conv2_norm = BatchNormalization(narrow, name="conv2_norm", **norm)
-            self.conv3 = Convolution(
-                narrow, wide, 1, use_bias=True, name="conv3", **conv
-            )
+            self.conv2_norm = make.norm(narrow, name="conv2_norm")
+            self.conv3 = make.conv(narrow, wide, 1, use_bias=True, name="conv3")
         self.built = True
 
     @property
@@ -278,10 +267,8 @@ class BasicUnit(ResidualUnit):
         *,
         stride: int = 1,
         activate_shortcut: bool = False,
-        weight_decay: float = 0.0,
-        batch_norm: dict,
+        make: Maker,
         name: str,
-        dtype=None,
     ):
         """Creates the unit and its variables.
 
@@ -291,25 +278,19 @@ class BasicUnit(ResidualUnit):
           stride: of the whole unit.
           activate_shortcut: whether the shortcut starts from the pre-activation (the
             network's first unit) and not from the input.
-          weight_decay: see Convolution.
-          batch_norm: arguments of BatchNormalization.
+          make: makes the layers in it.
           name: name of the layer.
-          dtype: dtype or policy.
         """
-        super().__init__(name=name, dtype=dtype)
+        super().__init__(name=name, dtype=make.dtype)
         self._grow = channels - input_channels
         self._activate_shortcut = activate_shortcut
-        conv = {"weight_decay": weight_decay, "dtype": dtype}
-        norm = {**batch_norm, "dtype": dtype}
         with tf.name_scope(name):
-            self.preact = BatchNormalization(input_channels, name="preact", **norm)
-            self.conv1 = Convolution(
-                input_channels, channels, 3, stride=stride, name="conv1", **conv
+            self.preact = make.norm(input_channels, name="preact")
+            self.conv1 = make.conv(
+                input_channels, channels, 3, stride=stride, name="conv1"
             )
-            self.conv1_norm = BatchNormalization(channels, name="conv1_norm", **norm)
-            self.conv2 = Convolution(
-                channels, channels, 3, use_bias=True, name="conv2", **conv
-            )
+            self.conv1_norm = make.norm(channels, name="conv1_norm")
+            self.conv2 = make.conv(channels, channels, 3, use_bias=True, name="conv2")
         self.built = True
 
     @property

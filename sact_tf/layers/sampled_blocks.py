@@ -7,14 +7,15 @@ from typing import NamedTuple
 import tensorflow as tf
 import tf_keras
 
-from sact_tf.geometry import Dense, without_padding
-from sact_tf.layers.adaptive_blocks import positions_of, record_of_all
+from sact_tf.geometry import Dense, Extent, without_padding
+from sact_tf.layers.adaptive_blocks import record_of_all
 from sact_tf.layers.adaptive_sampling import (
     DEPTHWISE,
     DepthwiseSampler,
     SeparableSampler,
 )
 from sact_tf.layers.arguments import FromArguments
+from sact_tf.layers.maker import Maker
 from sact_tf.layers.post_activation_units import PostActivationUnit
 
 
@@ -47,10 +48,8 @@ class SampledUnit(PostActivationUnit):
         *,
         sampling: str,
         size: int | float | None,
-        weight_decay: float = 0.0,
-        batch_norm: dict,
+        make: Maker,
         name: str,
-        dtype=None,
     ):
         """Creates the unit and its variables.
 
@@ -59,49 +58,42 @@ class SampledUnit(PostActivationUnit):
           bottleneck_channels: channels of the 3x3 convolution.
           sampling: one of adaptive_sampling.NAMES.
           size: samples of each side, an integer or a share of the side.
-          weight_decay: see Convolution.
-          batch_norm: arguments of BatchNormalization.
+          make: makes the layers in it.
           name: name of the layer.
-          dtype: dtype or policy.
         """
-        options = {"weight_decay": weight_decay, "dtype": dtype}
-        super().__init__(
-            channels, bottleneck_channels, batch_norm=batch_norm, name=name, **options
-        )
+        super().__init__(channels, bottleneck_channels, make=make, name=name)
         with tf.name_scope(name):
             if sampling == DEPTHWISE:
                 self.sampler = DepthwiseSampler(
-                    channels, size, batch_norm=batch_norm, name="sampler", **options
+                    channels, size, make=make, name="sampler"
                 )
             else:
                 self.sampler = SeparableSampler(
-                    sampling, channels, size, name="sampler", **options
+                    sampling, channels, size, make=make, name="sampler"
                 )
 
     def call(self, inputs, training=None, valid=None):
         """Runs the unit: [B, H, W, C] -> [B, H, W, C]."""
         return self.seen(inputs, training, valid).output
 
-    def seen(self, inputs, training=None, valid=None, map_sizes=None) -> Seen:
+    def seen(self, inputs, training=None, valid=None, extent=None) -> Seen:
         """Runs the unit and says what it saw.
 
         Args:
           inputs: [B, H, W, C].
           training: whether batch norms use the statistics of the batch.
           valid: bool [B, H, W], false where the map is padding; None for no padding.
-          map_sizes: int [B, 2], sizes of the maps without padding; None for no padding.
+          extent: of the maps, for FLOPs; all of them by default.
         """
         sampled = self.sampler(inputs, training=training, valid=valid)
         residual = self.branch(training).behind(sampled.maps, Dense(sampled.maps))
         output = tf.nn.relu(inputs + sampled.restore(residual))
-        if map_sizes is None:
-            map_sizes = tf.broadcast_to(tf.shape(inputs)[1:3], [tf.shape(inputs)[0], 2])
-        map_sizes = tf.cast(map_sizes, tf.int64)
+        sizes = tf.cast((extent or Extent.whole(inputs)).sizes, tf.int64)
         down, across = (tf.cast(n, tf.int64) for n in self.sampler.sizes(inputs))
-        positions = tf.fill(tf.shape(map_sizes)[:1], down * across)
+        positions = tf.fill(tf.shape(sizes)[:1], down * across)
         return Seen(
             without_padding(output, valid),
-            self.sampler.flops(inputs, map_sizes) + self.flops(positions, positions),
+            self.sampler.flops(inputs, sizes) + self.flops(positions, positions),
             sampled.lines,
             sampled.columns,
         )
@@ -133,31 +125,26 @@ class SampledBlock(FromArguments, tf_keras.layers.Layer):
         self.halting_scores = []
         self.built = True
 
-    def map_sizes(self, map_sizes: tf.Tensor) -> tf.Tensor:
-        """Sizes of the outputs for inputs of some sizes: integers of any shape."""
-        return -(-map_sizes // self.units[0].stride)
-
-    def call(self, inputs, training=None, halting_bias=None, map_sizes=None):
+    def call(self, inputs, training=None, halting_bias=None, extent=None):
         """Runs the block; see the class for what it returns.
 
         Args:
           inputs: [B, H, W, C].
           training: whether batch norms use the statistics of the batch.
           halting_bias: nothing halts; taken for the sake of other blocks.
-          map_sizes: see Block.
+          extent: see Block.
         """
         del halting_bias
         first, *later = self.units
-        valid, before = positions_of(inputs, map_sizes)
-        features = first(inputs, training=training, valid=valid)
-        if map_sizes is not None:
-            map_sizes = self.map_sizes(map_sizes)
-        valid, positions = positions_of(features, map_sizes)
-        flops = first.flops_on_map(before, positions)
+        before = extent or Extent.whole(inputs)
+        features = first(inputs, training=training, valid=before.valid(inputs))
+        extent = before.strided(first.stride)
+        valid, positions = extent.valid(features), extent.positions
+        flops = first.flops_on_map(before.positions, positions)
         images = tf.shape(features)[:1]
         lines, columns = [], []
         for unit in later:
-            seen = unit.seen(features, training, valid, map_sizes)
+            seen = unit.seen(features, training, valid, extent)
             features = seen.output
             flops += seen.flops
             for points, of_unit in ((lines, seen.lines), (columns, seen.columns)):

@@ -6,11 +6,11 @@ from typing import NamedTuple
 import tensorflow as tf
 import tf_keras
 
-from sact_tf.geometry import without_padding
+from sact_tf.geometry import Extent, without_padding
 from sact_tf.geometry.control_flow import conditional, gpu_is_visible, is_for_xla
 from sact_tf.geometry.sampled import Sampled
-from sact_tf.layers.adaptive_blocks import positions_of
 from sact_tf.layers.arguments import FromArguments, made_by
+from sact_tf.layers.maker import Maker
 from sact_tf.layers.normalization import FixedNorm
 from sact_tf.layers.post_activation_units import PostActivationUnit
 from sact_tf.layers.stochastic_sampling import Mask, MaskSampler, Sampling, blend
@@ -64,7 +64,7 @@ class StochasticUnit(PostActivationUnit):
     interpolated.
     """
 
-    makers = made_by(sampling=Sampling.checked)
+    makers = made_by(sampling=Sampling.checked, **PostActivationUnit.makers)
 
     def __init__(
         self,
@@ -75,10 +75,8 @@ class StochasticUnit(PostActivationUnit):
         number: int = 0,
         sampling: Sampling = Sampling(),  # noqa: B008 (it is a constant)
         execution: str = "auto",
-        weight_decay: float = 0.0,
-        batch_norm: dict,
+        make: Maker,
         name: str,
-        dtype=None,
     ):
         """Creates the unit and its variables.
 
@@ -91,19 +89,11 @@ class StochasticUnit(PostActivationUnit):
           sampling: what can be chosen about masks.
           execution: at inference, "dense" computes everything and masks, "positions"
             what is sampled, "auto" whichever is faster.
-          weight_decay: see Convolution.
-          batch_norm: arguments of BatchNormalization.
+          make: makes the layers in it.
           name: name of the layer.
-          dtype: dtype or policy.
         """
-        options = {"weight_decay": weight_decay, "dtype": dtype}
         super().__init__(
-            input_channels,
-            bottleneck_channels,
-            stride=stride,
-            batch_norm=batch_norm,
-            name=name,
-            **options,
+            input_channels, bottleneck_channels, stride=stride, make=make, name=name
         )
         self._execution = execution
         with tf.name_scope(name):
@@ -113,8 +103,8 @@ class StochasticUnit(PostActivationUnit):
                     (1, stride)[index],
                     2 * number + index,
                     sampling,
+                    make=make,
                     name=f"mask{index + 1}",
-                    **options,
                 )
                 for index in (0, 1)
             )
@@ -124,7 +114,7 @@ class StochasticUnit(PostActivationUnit):
         return self.drawn(inputs, training=training, valid=valid).output
 
     def drawn(
-        self, inputs, drawing=None, training=None, valid=None, map_sizes=None
+        self, inputs, drawing=None, training=None, valid=None, extent=None
     ) -> Drawn:
         """Draws masks, and runs the unit.
 
@@ -133,7 +123,7 @@ class StochasticUnit(PostActivationUnit):
           drawing: how masks are drawn; at inference by default.
           training: whether batch norms use the statistics of the batch.
           valid: bool [B, H, W], false where the map is padding; None for no padding.
-          map_sizes: int [B, 2], sizes of the maps without padding; None for no padding.
+          extent: of the maps, for FLOPs and means; all of them by default.
         """
         inputs = without_padding(inputs, valid)
         behind = self._valid_behind(valid)
@@ -160,10 +150,8 @@ class StochasticUnit(PostActivationUnit):
             left = sum(w * s for w, s in zip(MASK_WEIGHTS, shares, strict=True))
             residual = conditional(left < PAYS_BELOW, packed, masked)
         output = tf.nn.relu(self.shortcut_of(inputs, training, valid) + residual)
-        if map_sizes is None:
-            map_sizes = tf.broadcast_to(tf.shape(inputs)[1:3], [tf.shape(inputs)[0], 2])
-        sizes = (map_sizes, -(-map_sizes // self.stride))
-        positions = [tf.reduce_prod(tf.cast(n, tf.int64), axis=1) for n in sizes]
+        extent = extent or Extent.whole(inputs)
+        positions = [extent.positions, extent.strided(self.stride).positions]
         counts = [mask.count for mask in masks]
         return Drawn(
             without_padding(output, behind),
@@ -281,11 +269,7 @@ class StochasticBlock(FromArguments, tf_keras.layers.Layer):
             self.step = self.add_weight("step", [], tf.int64, "zeros", **once)
         self.built = True
 
-    def map_sizes(self, map_sizes: tf.Tensor) -> tf.Tensor:
-        """Sizes of the outputs for inputs of some sizes: integers of any shape."""
-        return -(-map_sizes // self.units[0].stride)
-
-    def call(self, inputs, training=None, halting_bias=None, map_sizes=None):
+    def call(self, inputs, training=None, halting_bias=None, extent=None):
         """Runs the block; see the class for what it returns.
 
         Args:
@@ -293,7 +277,7 @@ class StochasticBlock(FromArguments, tf_keras.layers.Layer):
           training: whether masks are soft, and batch norms use the statistics of the
             batch.
           halting_bias: nothing halts; taken for the sake of other blocks.
-          map_sizes: see Block.
+          extent: see Block.
         """
         del halting_bias
         drawing = Drawing()
@@ -301,13 +285,12 @@ class StochasticBlock(FromArguments, tf_keras.layers.Layer):
             drawing = Drawing(tf.identity(self.step), tf.identity(self.temperature))
             self.step.assign_add(1)
         features, drawn = inputs, []
+        extent = extent or Extent.whole(inputs)
         for unit in self.units:
-            valid, _ = positions_of(features, map_sizes)
-            drawn.append(unit.drawn(features, drawing, training, valid, map_sizes))
+            valid = extent.valid(features)
+            drawn.append(unit.drawn(features, drawing, training, valid, extent))
             features = drawn[-1].output
-            if map_sizes is not None:
-                map_sizes = -(-map_sizes // unit.stride)
-        _, positions = positions_of(features, map_sizes)
+            extent = extent.strided(unit.stride)
         seconds = [each.masks[1] for each in drawn]
         sampled = tf.stack([tf.cast(mask.kept, tf.int32) for mask in seconds], -1)
         count = tf.reduce_sum(sampled, axis=-1)
@@ -320,7 +303,7 @@ class StochasticBlock(FromArguments, tf_keras.layers.Layer):
             "num_units": count,
             "halting_distribution": shares,
             "flops": tf.add_n([each.flops for each in drawn]),
-            "positions": positions,
+            "positions": extent.positions,
             "sparsity": tf.add_n([each.sparsity for each in drawn]),
             "densities": tf.stack([each.densities for each in drawn], axis=1),
         }

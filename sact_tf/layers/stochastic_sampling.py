@@ -14,8 +14,8 @@ from typing import NamedTuple
 import tensorflow as tf
 import tf_keras
 
-from sact_tf.layers.arguments import FromArguments, made_by
-from sact_tf.layers.convolution import Convolution
+from sact_tf.layers.arguments import made_by
+from sact_tf.layers.maker import Made, Maker
 
 #: Of the logarithms, of the division by the temperature, and of the interpolation.
 _TINY, _SMALL = 1e-8, 1e-5
@@ -192,14 +192,14 @@ def blend(weighted: tf.Tensor, values: tf.Tensor, kernel: tf.Tensor) -> tf.Tenso
     return weighted + tf.cast(share, weighted.dtype) * spread(weighted, kernel)
 
 
-class MaskSampler(FromArguments, tf_keras.layers.Layer):
+class MaskSampler(Made, tf_keras.layers.Layer):
     """Draws a mask, and interpolates what it leaves out.
 
     The logits are a 3x3 convolution with one output; its kernel begins at zero and its
     bias at 3. The sharpness of the interpolation is learnt.
     """
 
-    makers = made_by(sampling=Sampling.checked)
+    makers = made_by(sampling=Sampling.checked, **Made.makers)
 
     def __init__(
         self,
@@ -208,9 +208,8 @@ class MaskSampler(FromArguments, tf_keras.layers.Layer):
         number: int,
         sampling: Sampling,
         *,
-        weight_decay: float = 0.0,
+        make: Maker,
         name: str,
-        dtype=None,
     ):
         """Creates the layer and its variables.
 
@@ -219,14 +218,13 @@ class MaskSampler(FromArguments, tf_keras.layers.Layer):
           stride: of the mask.
           number: of the layer in its network: others have other noise.
           sampling: what can be chosen.
-          weight_decay: see Convolution.
+          make: makes the layers in it.
           name: name of the layer.
-          dtype: dtype or policy.
         """
-        super().__init__(name=name, dtype=dtype)
+        super().__init__(name=name, dtype=make.dtype)
         self._number, self._sampling = number, sampling
         with tf.name_scope(name):
-            self.logits = Convolution(
+            self.logits = make.conv(
                 channels,
                 1,
                 3,
@@ -235,10 +233,8 @@ class MaskSampler(FromArguments, tf_keras.layers.Layer):
                 use_bias=True,
                 initial_bias=INITIAL_LOGIT,
                 initial_kernel=0.0,
-                weight_decay=weight_decay,
                 # Paths of variables have no more of a layer than its name.
                 name=f"{name}_logits",
-                dtype=dtype,
             )
             self.sharpness = self.add_weight(
                 "sharpness",

@@ -9,6 +9,7 @@ import tensorflow as tf
 import tf_keras
 
 from sact_tf import masks
+from sact_tf.geometry import Extent
 from sact_tf.models import cost_record, options
 from sact_tf.models import images as image_checks
 from sact_tf.models.blocks import make_block
@@ -66,7 +67,7 @@ class Backbone(tf_keras.Model):
         self._freeze_batch_norm = config.freeze_batch_norm
         self._num_blocks = num_blocks
         policy = self.dtype_policy
-        self.root_layer = config.spec.make_root(config, **config.layer_options(policy))
+        self.root_layer = config.spec.make_root(config, config.maker(policy))
         self.blocks = [
             make_block(config, index, dtype=policy)
             for index in range(num_blocks or count)
@@ -154,13 +155,12 @@ class Backbone(tf_keras.Model):
             halting_bias = options.halting_bias_of(halting_bias, images)
         if active_mask is not None:
             active_mask = options.mask_of_map(active_mask, images, self.config)
-        map_sizes = None
+        extent = Extent.whole(images)
         if image_shapes is not None:
-            image_shapes = tf.cast(image_shapes, tf.float32)
-            image_shapes = tf.cast(tf.math.ceil(image_shapes), tf.int32)
-            map_sizes = self.root_layer.map_sizes(image_shapes)
-        features = self.root_layer(images, training=training, image_shapes=image_shapes)
-        flops = self.root_layer.flops(images, image_shapes=image_shapes)
+            extent = Extent.of_images(image_shapes)
+        features = self.root_layer(images, training=training, extent=extent)
+        flops = self.root_layer.flops(extent)
+        extent = extent.strided(self.root_layer.stride)
         records = []
         given = {}
         for block in self.blocks[:num_blocks]:
@@ -171,12 +171,11 @@ class Backbone(tf_keras.Model):
                 features,
                 training=training,
                 halting_bias=halting_bias,
-                map_sizes=map_sizes,
+                extent=extent,
                 **given,
             )
             features = record["output"]
-            if map_sizes is not None:
-                map_sizes = block.map_sizes(map_sizes)
+            extent = extent.strided(block.units[0].stride)
             flops += record["flops"]
             records.append(record)
         costs = [cost_record.per_image(each["ponder_cost"], each) for each in records]

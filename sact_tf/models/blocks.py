@@ -24,25 +24,19 @@ def make_block(
       stride: of its first unit; the family's own by default.
       dtype: dtype or policy.
     """
-    family, options = config.spec, config.layer_options(dtype)
+    family, make = config.spec, config.maker(dtype)
     name, count = f"block{index + 1}", config.units[index]
     if config.sampling is not None and index > 0:
-        return _sampled_block(config, index, stride, name, **options)
+        return _sampled_block(config, index, stride, name, make)
     if config.adaptivity == "ssin":
-        return _stochastic_block(config, index, stride, name, **options)
+        return _stochastic_block(config, index, stride, name, make)
     with tf.name_scope(name):
         units = [
-            family.make_unit(config, index, unit, stride, **options)
-            for unit in range(count)
+            family.make_unit(config, index, unit, make, stride) for unit in range(count)
         ]
         score = _HALTING_SCORES[config.adaptivity]
         scores = [
-            score(
-                config.channels(index),
-                leak=family.leak,
-                name=f"halting{unit}",
-                **options,
-            )
+            score(config.channels(index), make=make, name=f"halting{unit}")
             for unit in range(1, count)
             if score
         ]
@@ -59,28 +53,28 @@ def make_block(
     )
 
 
-def _sampled_block(config, index, stride, name, **options):
+def _sampled_block(config, index, stride, name, make):
     sizes, sampling = config.sampling_sizes, config.sampling
     size = sizes[index - 1] if sizes else None
     if size is None and sampling != DEPTHWISE:
         size = DEFAULT_SHARE
     with tf.name_scope(name):
-        units = [config.spec.make_unit(config, index, 0, stride, **options)]
+        units = [config.spec.make_unit(config, index, 0, make, stride)]
         units += [
             SampledUnit(
                 config.channels(index),
                 config.width(index),
                 sampling=sampling,
                 size=size,
+                make=make,
                 name=f"unit{unit + 1}",
-                **options,
             )
             for unit in range(1, config.units[index])
         ]
-    return SampledBlock(units, name=name, dtype=options["dtype"])
+    return SampledBlock(units, name=name, dtype=make.dtype)
 
 
-def _stochastic_block(config, index, stride, name, **options):
+def _stochastic_block(config, index, stride, name, make):
     before, count = sum(config.units[:index]), config.units[index]
     with tf.name_scope(name):
         units = [
@@ -91,9 +85,9 @@ def _stochastic_block(config, index, stride, name, **options):
                 number=before + unit,
                 sampling=Sampling.checked(config.masks),
                 execution=config.execution,
+                make=make,
                 name=f"unit{unit + 1}",
-                **options,
             )
             for unit in range(count)
         ]
-    return StochasticBlock(units, name=name, dtype=options["dtype"])
+    return StochasticBlock(units, name=name, dtype=make.dtype)

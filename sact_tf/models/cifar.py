@@ -3,59 +3,61 @@
 import tensorflow as tf
 import tf_keras
 
-from sact_tf.layers.arguments import FromArguments
-from sact_tf.layers.convolution import Convolution
+from sact_tf.geometry import Extent
+from sact_tf.layers.maker import Made, Maker
 from sact_tf.layers.residual_units import BasicUnit
 from sact_tf.models.family import Family
 
 
-class CifarRoot(FromArguments, tf_keras.layers.Layer):
+class CifarRoot(Made, tf_keras.layers.Layer):
     """One 3x3 convolution."""
+
+    stride = 1
 
     def __init__(
         self,
         channels: int,
         *,
-        weight_decay: float,
-        batch_norm: dict | None = None,
+        make: Maker,
         name: str,
-        dtype=None,
     ):
-        del batch_norm  # Units begin with one.
-        super().__init__(name=name, dtype=dtype)
+        """Creates the layer and its variables.
+
+        Args:
+          channels: C of the output.
+          make: makes the layers in it. There is no batch norm: units begin with one.
+          name: name of the layer.
+        """
+        super().__init__(name=name, dtype=make.dtype)
         with tf.name_scope(name):
-            self.conv = Convolution(
+            self.conv = make.conv(
                 3,
                 channels,
                 3,
                 use_bias=True,
-                weight_decay=weight_decay,
                 name="conv",
-                dtype=dtype,
             )
         self.built = True
 
-    def call(self, images, training=None, image_shapes=None):
-        """Maps images [B, H, W, 3] to features [B, H, W, C]."""
-        del training, image_shapes  # See map_sizes.
-        return self.conv(images)
-
-    def map_sizes(self, image_shapes: tf.Tensor) -> tf.Tensor:
-        """There are none: where strides put a unit's windows depends on the padding.
+    def call(self, images, training=None, extent=None):
+        """Maps images [B, H, W, 3] to features [B, H, W, C].
 
         Raises:
-          ValueError: always.
+          ValueError: the images are padded: where strides put a unit's windows depends
+            on the padding.
         """
-        raise ValueError(
-            "image_shapes, for padded images, are for the imagenet family. Received: "
-            f"image_shapes={image_shapes} for a network of the cifar family"
-        )
+        del training
+        if extent is not None and extent.padded:
+            raise ValueError(
+                "image_shapes, for padded images, are for the imagenet family. "
+                f"Received: image_shapes={extent.sizes} for a network of the cifar "
+                "family"
+            )
+        return self.conv(images)
 
-    def flops(self, images, image_shapes=None) -> tf.Tensor:
+    def flops(self, extent: Extent) -> tf.Tensor:
         """FLOPs for each image: int64 [B]."""
-        del image_shapes
-        shape = tf.shape(images, out_type=tf.int64)
-        return self.conv.flops(tf.fill(shape[:1], shape[1] * shape[2]))
+        return self.conv.flops(extent.positions)
 
 
 FAMILY = Family(

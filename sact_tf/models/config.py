@@ -10,6 +10,7 @@ from sact_tf.geometry import calibration
 from sact_tf.geometry.calibration import Calibration
 from sact_tf.layers import adaptive_sampling
 from sact_tf.layers.adaptive_blocks import EXECUTIONS
+from sact_tf.layers.maker import Maker
 from sact_tf.layers.sampled_blocks import resolve_sizes
 from sact_tf.layers.stochastic_sampling import Sampling
 from sact_tf.models import cifar, imagenet, resnet_d
@@ -110,17 +111,18 @@ class BackboneConfig:
             return self.spec.expansion * self.width(block)
         return self.root_channels or self.spec.root_channels or self.width(0)
 
-    def layer_options(self, dtype) -> dict:
-        """Arguments of all layers: weight_decay, batch_norm and dtype."""
+    def maker(self, dtype=None) -> Maker:
+        """What makes the network's layers, of a dtype or policy."""
+        spec, norm = self.spec, self.spec.batch_norm
         decay, momentum = self.weight_decay, self.batch_norm_momentum
-        norm = {**self.spec.batch_norm, "trainable": not self.freeze_batch_norm}
-        if momentum is not None:
-            norm["momentum"] = momentum
-        return {
-            "weight_decay": self.spec.weight_decay if decay is None else decay,
-            "batch_norm": norm,
-            "dtype": dtype,
-        }
+        return Maker(
+            weight_decay=spec.weight_decay if decay is None else decay,
+            momentum=norm["momentum"] if momentum is None else momentum,
+            epsilon=norm["epsilon"],
+            trainable=not self.freeze_batch_norm,
+            leak=spec.leak,
+            dtype=dtype,
+        )
 
     def arguments(self, kind: type | None = None) -> dict:
         """The fields, or those of a base class, as plain values, for `get_config`."""

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING
 import tensorflow as tf
 import tf_keras
 
-from sact_tf.layers.arguments import FromArguments
-from sact_tf.layers.convolution import Convolution
-from sact_tf.layers.normalization import BatchNormalization
+from sact_tf.layers.maker import Made, Maker
 
 if TYPE_CHECKING:
     from sact_tf.models.config import BackboneConfig
@@ -63,25 +61,25 @@ class Family:
     adaptivities: tuple[str, ...] = ("none", "act", "sact")
     can_be_sampled: bool = False
 
-    def make_root(self, config: BackboneConfig, **options) -> tf_keras.layers.Layer:
+    def make_root(self, config: BackboneConfig, make: Maker) -> tf_keras.layers.Layer:
         """What comes before the blocks.
 
-        It is called as root(images, training=, image_shapes=), and has `map_sizes` and
-        `flops`.
+        It is called as root(images, training=, extent=), and has `stride`, and `flops`
+        of an Extent of the images.
 
         Args:
           config: of the network.
-          **options: those of all layers: weight_decay, batch_norm and dtype.
+          make: makes the layers in it.
         """
-        return self.root(config.channels(-1), name="root", **options)
+        return self.root(config.channels(-1), make=make, name="root")
 
     def make_unit(
         self,
         config: BackboneConfig,
         block: int,
         unit: int,
+        make: Maker,
         stride: int | None = None,
-        **options,
     ) -> tf_keras.layers.Layer:
         """A residual unit.
 
@@ -89,9 +87,10 @@ class Family:
           config: of the network.
           block: index of its block, counted from zero.
           unit: its index in the block, counted from zero.
+          make: makes the layers in it.
           stride: of the first unit; the family's own by default.
-          **options: see make_root.
         """
+        options = {}
         if unit == 0:
             options["stride"] = stride or self.strides[block]
         if unit == block == 0:
@@ -99,29 +98,28 @@ class Family:
         return self.unit(
             config.channels(block - 1 if unit == 0 else block),
             config.width(block),
+            make=make,
             name=f"unit{unit + 1}",
             **options,
         )
 
     def make_head(
-        self, config: BackboneConfig, num_classes: int, *, batch_norm: dict, **options
+        self, config: BackboneConfig, num_classes: int, make: Maker
     ) -> tf_keras.layers.Layer:
         """What turns the last block's output into logits; it has `flops`.
 
         Args:
           config: of the network.
           num_classes: number of logits.
-          batch_norm: see make_root.
-          **options: see make_root.
+          make: makes the layers in it.
         """
         return ClassificationHead(
             config.channels(len(self.strides) - 1),
             num_classes,
-            leak=self.leak,
             pool_first=self.pool_first,
-            batch_norm=batch_norm if self.head_norm else None,
+            with_norm=self.head_norm,
+            make=make,
             name="head",
-            **options,
         )
 
     def resolve_units(self, units: int | str | Sequence[int]) -> tuple[int, ...]:
@@ -151,7 +149,7 @@ class Family:
         return tuple(int(count) for count in counts)
 
 
-class ClassificationHead(FromArguments, tf_keras.layers.Layer):
+class ClassificationHead(Made, tf_keras.layers.Layer):
     """Batch norm, activation, global mean, and a 1x1 convolution to logits.
 
     Or the last two alone.
@@ -162,41 +160,28 @@ class ClassificationHead(FromArguments, tf_keras.layers.Layer):
         channels: int,
         num_classes: int,
         *,
-        leak: float | None,
         pool_first: bool,
-        weight_decay: float,
-        batch_norm: dict | None,
+        with_norm: bool = True,
+        make: Maker,
         name: str,
-        dtype=None,
     ):
         """Creates the layer and its variables.
 
         Args:
           channels: C of the features.
           num_classes: number of logits.
-          leak: slope of the leaky ReLU; None for a ReLU.
           pool_first: whether the mean comes before the batch norm.
-          weight_decay: see Convolution.
-          batch_norm: arguments of BatchNormalization; None for neither that nor an
-            activation.
+          with_norm: whether there are batch norm and activation.
+          make: makes the layers in it.
           name: name of the layer.
-          dtype: dtype or policy.
         """
-        super().__init__(name=name, dtype=dtype)
-        self._leak = leak or 0.0
+        super().__init__(name=name, dtype=make.dtype)
+        self._leak = make.leak or 0.0
         self._pool_first = pool_first
         with tf.name_scope(name):
-            self.postnorm = batch_norm and BatchNormalization(
-                channels, name="postnorm", dtype=dtype, **batch_norm
-            )
-            self.logits = Convolution(
-                channels,
-                num_classes,
-                1,
-                use_bias=True,
-                weight_decay=weight_decay,
-                name="logits",
-                dtype=dtype,
+            self.postnorm = make.norm(channels, name="postnorm") if with_norm else None
+            self.logits = make.conv(
+                channels, num_classes, 1, use_bias=True, name="logits"
             )
         self.built = True
 

@@ -3,84 +3,74 @@
 import tensorflow as tf
 import tf_keras
 
-from sact_tf.geometry import within, without_padding
-from sact_tf.layers.arguments import FromArguments
-from sact_tf.layers.convolution import Convolution
+from sact_tf.geometry import Extent, without_padding
+from sact_tf.layers.maker import Made, Maker
 from sact_tf.layers.residual_units import BottleneckUnit
 from sact_tf.models.family import Family
 
 
-class ImageNetRoot(FromArguments, tf_keras.layers.Layer):
+class ImageNetRoot(Made, tf_keras.layers.Layer):
     """7x7 convolution of stride two and 3x3 max pooling: stride four in all."""
+
+    stride = 4
 
     def __init__(
         self,
         channels: int,
         *,
-        weight_decay: float,
-        batch_norm: dict | None = None,
+        make: Maker,
         name: str,
-        dtype=None,
     ):
-        del batch_norm  # Units begin with one.
-        super().__init__(name=name, dtype=dtype)
+        """Creates the layer and its variables.
+
+        Args:
+          channels: C of the output.
+          make: makes the layers in it. There is no batch norm: units begin with one.
+          name: name of the layer.
+        """
+        super().__init__(name=name, dtype=make.dtype)
         with tf.name_scope(name):
-            self.conv = Convolution(
+            self.conv = make.conv(
                 3,
                 channels,
                 7,
                 stride=2,
                 explicit_padding=True,
                 use_bias=True,
-                weight_decay=weight_decay,
                 name="conv",
-                dtype=dtype,
             )
         self.built = True
 
-    def call(self, images, training=None, image_shapes=None):
+    def call(self, images, training=None, extent=None):
         """Maps images [B, H, W, 3] to features [B, H / 4, W / 4, C].
 
         Args:
           images: floating point.
           training: nothing depends on it.
-          image_shapes: optional int32 [B, 2], sizes of the images without padding.
+          extent: optional Extent of the images.
         """
         del training
-        if image_shapes is None:
+        if extent is None or not extent.padded:
             return tf.nn.max_pool2d(self.conv(images), 3, 2, "SAME")
-        x = self.conv(without_padding(images, within(image_shapes, images)))
-        sizes = _halved(image_shapes)
-        x = without_padding(x, within(sizes, x), x.dtype.min)
+        x = self.conv(without_padding(images, extent.valid(images)))
+        halved = extent.strided(2)
+        x = without_padding(x, halved.valid(x), x.dtype.min)
         # "SAME" has its first window begin at 0 where the side is even, at -1 where it
         # is odd: the side of the image that is, not that of the batch.
         x = tf.pad(x, [[0, 0], [1, 2], [1, 2], [0, 0]], constant_values=x.dtype.min)
         for axis in (1, 2):
-            even = tf.reshape(sizes[:, axis - 1] % 2 == 0, [-1, 1, 1, 1])
+            even = tf.reshape(halved.sizes[:, axis - 1] % 2 == 0, [-1, 1, 1, 1])
             stop = tf.shape(x)[axis] - 1
             first = tf.gather(x, tf.range(stop), axis=axis)
             second = tf.gather(x, tf.range(1, stop + 1), axis=axis)
             x = tf.where(even, second, first)
         x = tf.nn.max_pool2d(x, 3, 2, "VALID")
         # Out of all windows' reach the padding is still the smallest number.
-        return without_padding(x, within(_halved(sizes), x))
+        return without_padding(x, extent.strided(self.stride).valid(x))
 
-    def map_sizes(self, image_shapes: tf.Tensor) -> tf.Tensor:
-        """Sizes of the features of images of some sizes: int32 [B, 2]."""
-        return _halved(_halved(image_shapes))
-
-    def flops(self, images, image_shapes=None) -> tf.Tensor:
+    def flops(self, extent: Extent) -> tf.Tensor:
         """FLOPs for each image: int64 [B]."""
-        if image_shapes is None:
-            image_shapes = tf.broadcast_to(
-                tf.shape(images)[1:3], [tf.shape(images)[0], 2]
-            )
-        sizes = tf.cast(_halved(image_shapes), tf.int64)
-        return self.conv.flops(tf.reduce_prod(sizes, axis=1))
-
-
-def _halved(sizes):
-    return (sizes + 1) // 2
+        return self.conv.flops(extent.strided(2).positions)
 
 
 FAMILY = Family(

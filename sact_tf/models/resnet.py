@@ -136,8 +136,8 @@ class ResNet(CostLogging, Backbone):
             masks=masks,
         )
         super().__init__(config, name=name, dtype=dtype)  # root_layer and blocks.
-        options = config.layer_options(self.dtype_policy)
-        self.head = config.spec.make_head(config, config.num_classes, **options)
+        make = config.maker(self.dtype_policy)
+        self.head = config.spec.make_head(config, config.num_classes, make)
         self.log_costs(config.num_classes)
 
     # There is no Python control flow to convert, and errors stay readable.

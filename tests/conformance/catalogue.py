@@ -27,6 +27,7 @@ from sact_tf.layers.adaptive_sampling import DepthwiseSampler, SeparableSampler
 from sact_tf.layers.convolution import Convolution
 from sact_tf.layers.crop_and_resize import crop_and_resize
 from sact_tf.layers.halting_scores import GlobalHaltingScore, SpatialHaltingScore
+from sact_tf.layers.maker import Maker
 from sact_tf.layers.normalization import BatchNormalization
 from sact_tf.layers.post_activation_units import PostActivationUnit
 from sact_tf.layers.residual_units import BasicUnit, BottleneckUnit
@@ -43,6 +44,7 @@ from sact_tf.models.config import BackboneConfig
 from sact_tf.models.family import ClassificationHead
 
 NORM = {"momentum": 0.9, "epsilon": 1e-3}
+MAKE = Maker(**NORM)
 C = 8
 
 
@@ -97,6 +99,14 @@ def _layer(kind, *args, **options):
     return lambda dtype=None: kind(*args, name="layer", dtype=dtype, **options)
 
 
+def _made(kind, *args, leak=None, **options):
+    def make(dtype=None):
+        maker = MAKE._replace(leak=leak, dtype=dtype)
+        return kind(*args, make=maker, name="layer", **options)
+
+    return make
+
+
 def _of_maps(layer, maps, training):
     """A sampler: what it sees, and what comes back."""
     seen = layer(maps, training=training)
@@ -127,7 +137,6 @@ def _score(per_image):
     return call
 
 
-_UNIT = functools.partial(_layer, batch_norm=NORM)
 _MASKS = Sampling(grid=4)
 
 LAYERS = {
@@ -140,73 +149,66 @@ LAYERS = {
     ),
     "batch norm": Entry(_layer(BatchNormalization, C, **NORM)),
     "global score": Entry(
-        _UNIT(GlobalHaltingScore, C), _score(True), dtype=tf.float32, replicas=False
+        _made(GlobalHaltingScore, C), _score(True), dtype=tf.float32, replicas=False
     ),
     "spatial score": Entry(
-        _UNIT(SpatialHaltingScore, C), _score(False), dtype=tf.float32, replicas=False
+        _made(SpatialHaltingScore, C), _score(False), dtype=tf.float32, replicas=False
     ),
     "leaky spatial score": Entry(
-        _UNIT(SpatialHaltingScore, C, leak=0.1),
+        _made(SpatialHaltingScore, C, leak=0.1),
         _score(False),
         dtype=tf.float32,
         replicas=False,
     ),
-    "bottleneck unit": Entry(_UNIT(BottleneckUnit, C, 2)),
-    "strided bottleneck unit": Entry(_UNIT(BottleneckUnit, C, 3, stride=2)),
-    "basic unit": Entry(_UNIT(BasicUnit, C, C)),
+    "bottleneck unit": Entry(_made(BottleneckUnit, C, 2)),
+    "strided bottleneck unit": Entry(_made(BottleneckUnit, C, 3, stride=2)),
+    "basic unit": Entry(_made(BasicUnit, C, C)),
     "strided basic unit": Entry(
-        _UNIT(BasicUnit, C, 12, stride=2, activate_shortcut=True)
+        _made(BasicUnit, C, 12, stride=2, activate_shortcut=True)
     ),
-    "post-activation unit": Entry(_UNIT(PostActivationUnit, C, 2)),
-    "strided post-activation unit": Entry(_UNIT(PostActivationUnit, C, 3, stride=2)),
-    "sampled unit": Entry(_UNIT(SampledUnit, C, 2, sampling="adaptive", size=0.5)),
+    "post-activation unit": Entry(_made(PostActivationUnit, C, 2)),
+    "strided post-activation unit": Entry(_made(PostActivationUnit, C, 3, stride=2)),
+    "sampled unit": Entry(_made(SampledUnit, C, 2, sampling="adaptive", size=0.5)),
     "stochastic unit": Entry(
-        _UNIT(StochasticUnit, C, 2, sampling=_MASKS), _drawn, replicas=False
+        _made(StochasticUnit, C, 2, sampling=_MASKS), _drawn, replicas=False
     ),
     "packed stochastic unit": Entry(
-        _UNIT(StochasticUnit, C, 3, stride=2, sampling=_MASKS, execution="positions"),
+        _made(StochasticUnit, C, 3, stride=2, sampling=_MASKS, execution="positions"),
         _drawn,
         replicas=False,
     ),
     "mask sampler": Entry(
-        _layer(MaskSampler, C, 1, 0, _MASKS),
+        _made(MaskSampler, C, 1, 0, _MASKS),
         _masked,
         dtype=tf.float32,
         replicas=False,
     ),
-    "depthwise sampler": Entry(_UNIT(DepthwiseSampler, C), _of_maps),
+    "depthwise sampler": Entry(_made(DepthwiseSampler, C), _of_maps),
     **{
         f"{kind} sampler": Entry(
-            _layer(SeparableSampler, kind, C, 0.5), _of_maps, variables=adaptive
+            _made(SeparableSampler, kind, C, 0.5), _of_maps, variables=adaptive
         )
         for kind, (_, adaptive) in adaptive_sampling.SAMPLERS.items()
     },
-    "imagenet root": Entry(
-        _UNIT(imagenet.ImageNetRoot, 6, weight_decay=0.0), size=(33, 20, 3)
-    ),
-    "cifar root": Entry(_UNIT(cifar.CifarRoot, 6, weight_decay=0.0), size=(9, 6, 3)),
-    "resnet_d root": Entry(
-        _UNIT(resnet_d.ResNetDRoot, 6, weight_decay=0.0), size=(33, 20, 3)
-    ),
-    "small resnet_d root": Entry(
-        _UNIT(resnet_d.SmallResNetDRoot, 6, weight_decay=0.0), size=(17, 12, 3)
-    ),
+    "imagenet root": Entry(_made(imagenet.ImageNetRoot, 6), size=(33, 20, 3)),
+    "cifar root": Entry(_made(cifar.CifarRoot, 6), size=(9, 6, 3)),
+    "resnet_d root": Entry(_made(resnet_d.ResNetDRoot, 6), size=(33, 20, 3)),
+    "small resnet_d root": Entry(_made(resnet_d.SmallResNetDRoot, 6), size=(17, 12, 3)),
     **{
         name: Entry(
-            _layer(
+            _made(
                 ClassificationHead,
                 C,
                 5,
                 leak=leak,
                 pool_first=pool_first,
-                weight_decay=0.0,
-                batch_norm=norm,
+                with_norm=norm,
             )
         )
         for name, leak, pool_first, norm in (
-            ("imagenet head", None, False, NORM),
-            ("cifar head", 0.1, True, NORM),
-            ("resnet_d head", None, True, None),
+            ("imagenet head", None, False, True),
+            ("cifar head", 0.1, True, True),
+            ("resnet_d head", None, True, False),
         )
     },
 }
@@ -217,7 +219,7 @@ LAYERS = {
 
 def _block(adaptivity, **options):
     def make(dtype=None):
-        common = {"batch_norm": NORM, "dtype": dtype}
+        common = {"make": MAKE._replace(dtype=dtype)}
         with tf.name_scope("block"):
             units = [
                 BottleneckUnit(C, 2, name=f"unit{index}", **common)
@@ -235,7 +237,7 @@ def _block(adaptivity, **options):
 
 
 def _sampled_block(dtype=None):
-    common = {"batch_norm": NORM, "dtype": dtype}
+    common = {"make": MAKE._replace(dtype=dtype)}
     with tf.name_scope("block"):
         units = [
             PostActivationUnit(C, 3, stride=2, name="unit1", **common),
@@ -245,7 +247,7 @@ def _sampled_block(dtype=None):
 
 
 def _stochastic_block(dtype=None):
-    common = {"sampling": _MASKS, "batch_norm": NORM, "dtype": dtype}
+    common = {"sampling": _MASKS, "make": MAKE._replace(dtype=dtype)}
     with tf.name_scope("block"):
         units = [
             StochasticUnit(C, 2, number=index, name=f"unit{index + 1}", **common)
@@ -305,7 +307,9 @@ class OnGeometry(tf_keras.layers.Layer):
         super().__init__(name="layer", dtype=dtype)
         self._kind = kind
         with tf.name_scope(self.name):
-            self.unit = BottleneckUnit(C, 2, batch_norm=NORM, name="unit", dtype=dtype)
+            self.unit = BottleneckUnit(
+                C, 2, make=MAKE._replace(dtype=dtype), name="unit"
+            )
         self.built = True
 
     def call(self, maps, training=None):

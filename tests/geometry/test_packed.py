@@ -8,15 +8,16 @@ from sact_tf.geometry import Dense, Images, Packed, active_set, winograd
 from sact_tf.geometry.active_set import Layout
 from sact_tf.geometry.buckets import bucket
 from sact_tf.geometry.grid import Grid
+from sact_tf.layers.maker import Maker
 from sact_tf.layers.residual_units import BasicUnit, BottleneckUnit
 
-NORM = {"momentum": 0.9, "epsilon": 1e-3}
+MAKE = Maker(momentum=0.9, epsilon=1e-3)
 CHANNELS = 8
 UNITS = {
     "bottleneck": lambda name: BottleneckUnit(
-        CHANNELS, CHANNELS // 4, batch_norm=NORM, name=name
+        CHANNELS, CHANNELS // 4, make=MAKE, name=name
     ),
-    "basic": lambda name: BasicUnit(CHANNELS, CHANNELS, batch_norm=NORM, name=name),
+    "basic": lambda name: BasicUnit(CHANNELS, CHANNELS, make=MAKE, name=name),
 }
 LAYOUTS = {
     "positions": {},

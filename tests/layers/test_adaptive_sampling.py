@@ -15,9 +15,10 @@ from sact_tf.layers.adaptive_sampling import (
     restore,
     sample,
 )
+from sact_tf.layers.maker import Maker
 
 MAPS = np.random.default_rng(0).normal(size=(2, 9, 6, 8)).astype("f")
-NORM = {"momentum": 0.9, "epsilon": 1e-3}
+MAKE = Maker(momentum=0.9, epsilon=1e-3)
 EVERY = [overlap, quantiles, attraction]
 
 
@@ -153,7 +154,7 @@ def test_symmetries():
 @pytest.mark.parametrize("kind", sampling.SAMPLERS)
 @pytest.mark.parametrize("size", [3, 0.5, 1.0])
 def test_layer(kind, size):
-    layer = SeparableSampler(kind, 8, size, name="sampler")
+    layer = SeparableSampler(kind, 8, size, make=MAKE, name="sampler")
     seen = layer(MAPS)
     down, across = layer.sizes(MAPS)
     assert seen.maps.shape == [2, down, across, 8]
@@ -162,16 +163,16 @@ def test_layer(kind, size):
 
 
 def test_constant_saliency_is_the_uniform_sampler():
-    adaptive = SeparableSampler("adaptive", 8, 4, name="a")
+    adaptive = SeparableSampler("adaptive", 8, 4, make=MAKE, name="a")
     adaptive.saliency.kernel.assign(tf.zeros_like(adaptive.saliency.kernel))
-    uniform = SeparableSampler("uniform", 8, 4, name="u")
+    uniform = SeparableSampler("uniform", 8, 4, make=MAKE, name="u")
     np.testing.assert_array_equal(adaptive(MAPS).maps, uniform(MAPS).maps)
     assert uniform.weights == []
 
 
 @pytest.mark.parametrize("kind", ["adaptive", "uniform", "quantiles", "bilinear"])
 def test_padding_is_not_sampled(kind):
-    layer = SeparableSampler(kind, 8, 3, name="sampler")
+    layer = SeparableSampler(kind, 8, 3, make=MAKE, name="sampler")
     padded = np.pad(MAPS, [(0, 0), (0, 4), (0, 5), (0, 0)], constant_values=1e3)
     valid = np.zeros(padded.shape[:3], bool)
     valid[:, :9, :6] = True
@@ -182,7 +183,7 @@ def test_padding_is_not_sampled(kind):
 
 
 def test_depthwise_layer():
-    layer = DepthwiseSampler(8, batch_norm=NORM, name="sampler")
+    layer = DepthwiseSampler(8, make=MAKE, name="sampler")
     assert [w.shape for w in layer.trainable_weights] == [[5, 5, 8, 1], [8], [8]]
     seen = layer(MAPS)
     assert seen.maps.shape == [2, 5, 3, 8] and layer.sizes(MAPS) == (5, 3)
@@ -192,10 +193,10 @@ def test_depthwise_layer():
     # "SAME" begins one position before an even side, and two before an odd one.
     np.testing.assert_allclose(seen.maps[0, 2, 1, 0], expected, rtol=1e-4)
     with pytest.raises(ValueError, match="leaves 5 of a map"):
-        DepthwiseSampler(8, 4, batch_norm=NORM, name="sampler")(MAPS)
+        DepthwiseSampler(8, 4, make=MAKE, name="sampler")(MAPS)
 
 
 def test_more_samples_than_positions_are_refused():
-    layer = SeparableSampler("adaptive", 8, 7, name="sampler")
+    layer = SeparableSampler("adaptive", 8, 7, make=MAKE, name="sampler")
     with pytest.raises(ValueError, match="than the map has: 6 along axis 2"):
         layer(MAPS)

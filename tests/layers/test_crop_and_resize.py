@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from sact_tf.geometry import Extent
 from sact_tf.layers.crop_and_resize import crop_and_resize
 
 STRIDE = 16
@@ -46,7 +47,7 @@ def test_equals_a_loop_over_boxes(crops_at_once):
         crop_size=8,
         pool_size=4,
         crops_at_once=crops_at_once,
-        map_sizes=sizes,
+        extent=Extent(sizes),
     )
     assert crops.shape == [2, 3, 4, 4, 3]
     for b in range(2):
@@ -77,7 +78,9 @@ def test_padding_of_the_map_does_not_matter():
     boxes = tf.constant(BOXES[:1])
     alone = crop_and_resize(features, boxes, stride=STRIDE)
     padded = np.pad(features, [[0, 0], [0, 3], [0, 4], [0, 0]], constant_values=99.0)
-    crops = crop_and_resize(padded, boxes, stride=STRIDE, map_sizes=np.int32([[5, 6]]))
+    crops = crop_and_resize(
+        padded, boxes, stride=STRIDE, extent=Extent(np.int32([[5, 6]]))
+    )
     np.testing.assert_allclose(crops, alone, atol=1e-5)
 
 

@@ -7,18 +7,16 @@ import tensorflow as tf
 from sact_tf.geometry import Dense, winograd
 from sact_tf.layers.convolution import Convolution
 from sact_tf.layers.halting_scores import GlobalHaltingScore, SpatialHaltingScore
+from sact_tf.layers.maker import Maker
 from sact_tf.layers.normalization import BatchNormalization
 from sact_tf.layers.post_activation_units import PostActivationUnit
 from sact_tf.layers.residual_units import BasicUnit, BottleneckUnit
 
 NORM = {"momentum": 0.9, "epsilon": 1e-3}
+MAKE = Maker(**NORM)
 MAPS = np.random.default_rng(0).normal(size=(2, 9, 6, 8)).astype("f")
 
-STRIDED = {
-    "bottleneck": (BottleneckUnit, 2),
-    "basic": (BasicUnit, 12),
-    "post-activation": (PostActivationUnit, 3),
-}
+STRIDED = [(BottleneckUnit, 2), (BasicUnit, 12), (PostActivationUnit, 3)]
 
 
 def test_one_by_one_convolution_of_vectors_is_that_of_maps():
@@ -89,7 +87,7 @@ def test_batch_norm_of_a_single_row():
 
 @pytest.mark.parametrize("kind, width", [(BottleneckUnit, 2), (BasicUnit, 8)])
 def test_unit_on_a_geometry_is_the_unit_on_a_map(kind, width):
-    layer = kind(8, width, batch_norm=NORM, name="unit")
+    layer = kind(8, width, make=MAKE, name="unit")
     unit_input = tf.constant(MAPS)
     geometry = Dense(unit_input)
     geometry.add(layer.branch()(geometry))
@@ -99,15 +97,15 @@ def test_unit_on_a_geometry_is_the_unit_on_a_map(kind, width):
 @pytest.mark.parametrize("height, width", [(8, 8), (9, 6), (7, 7), (1, 1)])
 def test_strided_units_round_up(height, width):
     maps = np.zeros([1, height, width, 8], np.float32)
-    for kind, width in STRIDED.values():
-        unit = kind(8, width, stride=2, batch_norm=NORM, name="unit")
+    for kind, channels in STRIDED:
+        unit = kind(8, channels, stride=2, make=MAKE, name="unit")
         shape = unit(maps).shape
         assert shape[1:3] == (-(-height // 2), -(-width // 2))
 
 
 @pytest.mark.parametrize("kind", [GlobalHaltingScore, SpatialHaltingScore])
 def test_halting_scores_by_definition(kind):
-    layer = kind(8, batch_norm=NORM, name="halting")
+    layer = kind(8, make=MAKE, name="halting")
     scores = layer(Dense(tf.constant(MAPS), kind is GlobalHaltingScore)).numpy()
     scale = 1 / np.sqrt(1 + 1e-3)
     logits = (MAPS.mean(axis=(1, 2)) * scale) @ layer.global_conv.kernel[0, 0] - 3.0
@@ -122,6 +120,6 @@ def test_halting_scores_by_definition(kind):
 
 def test_halting_scores_start_at_a_bias_of_minus_three():
     for kind in (GlobalHaltingScore, SpatialHaltingScore):
-        layer = kind(8, batch_norm=NORM, name="halting")
+        layer = kind(8, make=MAKE, name="halting")
         zeros = Dense(tf.zeros_like(MAPS), kind is GlobalHaltingScore)
         np.testing.assert_allclose(layer(zeros), 1 / (1 + np.exp(3)), rtol=1e-5)

@@ -2,15 +2,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sact_tf.geometry import Dense, within
+from sact_tf.geometry import Dense, Extent
+from sact_tf.layers.maker import Maker
 from sact_tf.layers.post_activation_units import PostActivationUnit
 
-NORM = {"momentum": 0.9, "epsilon": 1e-3}
+MAKE = Maker(momentum=0.9, epsilon=1e-3)
 MAPS = np.abs(np.random.default_rng(0).normal(size=(2, 9, 6, 8))).astype("f")
 
 
 def unit(stride=1, width=2, scale=1.0):
-    layer = PostActivationUnit(8, width, stride=stride, batch_norm=NORM, name="unit")
+    layer = PostActivationUnit(8, width, stride=stride, make=MAKE, name="unit")
     layer.conv3_norm.gamma.assign(tf.fill([4 * width], scale))
     return layer
 
@@ -50,7 +51,7 @@ def test_residual_of_a_geometry_and_its_gradient_are_those_of_the_relu():
 
 
 def test_unit_begins_as_its_shortcut():
-    fresh = PostActivationUnit(8, 2, batch_norm=NORM, name="unit")
+    fresh = PostActivationUnit(8, 2, make=MAKE, name="unit")
     np.testing.assert_array_equal(fresh(MAPS), MAPS)
     changed = unit()
     assert np.abs(changed(MAPS) - MAPS).max() > 0.1
@@ -64,7 +65,7 @@ def test_padding_is_as_if_it_were_not_there(stride):
     sizes = np.array([[9, 6], [7, 3]], np.int32)
     padded = MAPS.copy()
     padded[1, 7:] = padded[1, :, 3:] = 1e3
-    valid = within(tf.constant(sizes), padded)
+    valid = Extent(tf.constant(sizes)).valid(padded)
     outputs = layer(padded, valid=valid).numpy()
     for image, (height, width) in enumerate(sizes):
         alone = layer(MAPS[image : image + 1, :height, :width])

@@ -5,9 +5,10 @@ import pytest
 import tensorflow as tf
 
 from sact_tf.layers.adaptive_sampling import NAMES
+from sact_tf.layers.maker import Maker
 from sact_tf.layers.sampled_blocks import SampledUnit
 
-NORM = {"momentum": 0.9, "epsilon": 1e-3}
+MAKE = Maker(momentum=0.9, epsilon=1e-3)
 MAPS = np.abs(np.random.default_rng(0).normal(size=(2, 9, 6, 8))).astype("f")
 #: Units of the depths; sides and channels of the maps of blocks 2 to 4 for 224 pixels.
 DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -20,7 +21,7 @@ PLAIN_UNIT = 218_365_952
 
 def unit(sampling="adaptive", size=4, **options):
     layer = SampledUnit(
-        8, 2, sampling=sampling, size=size, batch_norm=NORM, name="unit", **options
+        8, 2, sampling=sampling, size=size, make=MAKE, name="unit", **options
     )
     layer.conv3_norm.gamma.assign(tf.ones([8]))
     return layer
@@ -33,7 +34,7 @@ def multiply_adds(sampling, size, side, channels):
         channels // 4,
         sampling=sampling,
         size=size,
-        batch_norm=NORM,
+        make=MAKE,
         name="unit",
     )
     flops = layer.seen(tf.zeros([1, side, side, channels])).flops

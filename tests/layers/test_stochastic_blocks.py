@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from sact_tf.geometry import Extent
 from sact_tf.geometry.sampled import Sampled
 from sact_tf.layers import stochastic_blocks
 from sact_tf.layers.convolution import Convolution
+from sact_tf.layers.maker import Maker
 from sact_tf.layers.stochastic_blocks import (
     StochasticBlock,
     StochasticUnit,
@@ -12,7 +14,7 @@ from sact_tf.layers.stochastic_blocks import (
 )
 from sact_tf.layers.stochastic_sampling import Sampling
 
-NORM = {"momentum": 0.9, "epsilon": 1e-3}
+MAKE = Maker(momentum=0.9, epsilon=1e-3)
 MAPS = np.abs(np.random.default_rng(0).normal(size=(2, 9, 6, 8))).astype("f")
 KEPT = np.random.default_rng(1).uniform(size=(2, 9, 6)) < 0.4
 
@@ -24,7 +26,7 @@ def unit(stride=1, width=2, execution="dense", bias=0.0, channels=8, **options):
         stride=stride,
         sampling=Sampling.checked({"grid": 4, **options}),
         execution=execution,
-        batch_norm=NORM,
+        make=MAKE,
         name="unit",
     )
     rng = np.random.default_rng(3)
@@ -127,7 +129,7 @@ def test_padding_is_as_if_it_were_not_there(stride):
         # The same noise for both sizes: none.
         layer = unit(stride, 3, execution, seed=None)
         together = layer.drawn(
-            tf.constant(padded), valid=tf.constant(valid), map_sizes=sizes
+            tf.constant(padded), valid=tf.constant(valid), extent=Extent(sizes)
         )
         alone = layer.drawn(tf.constant(MAPS))
         height, width = alone.output.shape[1:3]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from sact_tf.layers.maker import Maker
 from sact_tf.layers.stochastic_sampling import (
     MaskSampler,
     Sampling,
@@ -108,7 +109,9 @@ def test_constants_survive_next_to_samples():
 
 
 def sampler(stride=1, number=0, **options):
-    return MaskSampler(8, stride, number, Sampling.checked(options), name="mask")
+    return MaskSampler(
+        8, stride, number, Sampling.checked(options), make=Maker(), name="mask"
+    )
 
 
 @pytest.mark.parametrize("stride, shape", [(1, (2, 9, 6)), (2, (2, 5, 3))])

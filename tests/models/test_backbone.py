@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 import sact_tf
+from sact_tf.geometry import Extent
 from tests.models.test_resnet import images, spread_halting, tiny
 
 #: Even and odd sides, before and after the first convolution.
@@ -120,7 +121,7 @@ def test_live_batch_norm_of_images_of_several_sizes(adaptivity):
 def test_the_root_leaves_zeros_beyond_an_image():
     # And no huge numbers, whose products with a gradient of zero are not zero.
     features = tiny("none").root_layer(
-        images(2, 64, 64), image_shapes=tf.constant(2 * [(33, 20)])
+        images(2, 64, 64), extent=Extent(tf.constant(2 * [(33, 20)]))
     )
     assert not features[:, 9:].numpy().any() and not features[:, :, 5:].numpy().any()
     assert features[:, :9, :5].numpy().all()

@@ -6,6 +6,7 @@ import tensorflow as tf
 import tf_keras
 
 import sact_tf
+from sact_tf.geometry import Extent
 from sact_tf.layers.stochastic_blocks import counted_multiply_adds
 from tests.models.test_resnet import images
 
@@ -45,7 +46,7 @@ def test_parameters(full):
 
 def multiply_adds(model, density):
     """As their counter has it, and beside it what it leaves out: stem and head."""
-    stem = model.root_layer.flops(tf.zeros([1, 224, 224, 3]))
+    stem = model.root_layer.flops(Extent(tf.constant([[224, 224]])))
     head = model.head.flops(tf.zeros([1, 7, 7, 2048]))
     total, side = int(stem[0] + head[0]) / 2, 56
     for block in model.blocks:

@@ -14,11 +14,12 @@ from sact_tf.geometry.active_set import Layout
 from sact_tf.geometry.control_flow import gpu_is_visible
 from sact_tf.geometry.dense import all_tiles
 from sact_tf.geometry.grid import Grid
+from sact_tf.layers.maker import Maker
 from sact_tf.layers.residual_units import BasicUnit, BottleneckUnit
 
 #: Units in a row that calibrations run.
 CALIBRATION_UNITS = 6
-_NORM = {"momentum": 0.997, "epsilon": 1e-5}
+_MAKE = Maker()
 
 
 def units(flags) -> list[Result]:
@@ -68,7 +69,7 @@ def units(flags) -> list[Result]:
 def bottlenecks(width: int, count: int = CALIBRATION_UNITS) -> list[BottleneckUnit]:
     """Units of block 2 to 4, that keep the shape, with small residuals."""
     layers = [
-        BottleneckUnit(4 * width, width, batch_norm=_NORM, name=f"unit{index}")
+        BottleneckUnit(4 * width, width, make=_MAKE, name=f"unit{index}")
         for index in range(count)
     ]
     for layer in layers:
@@ -79,7 +80,7 @@ def bottlenecks(width: int, count: int = CALIBRATION_UNITS) -> list[BottleneckUn
 def basic_units(width: int, count: int = CALIBRATION_UNITS) -> list[BasicUnit]:
     """The same of the cifar family."""
     layers = [
-        BasicUnit(width, width, batch_norm=_NORM, name=f"unit{index}")
+        BasicUnit(width, width, make=_MAKE, name=f"unit{index}")
         for index in range(count)
     ]
     for layer in layers:
