@@ -45,7 +45,8 @@ def test_same_numbers_as_written_out(adaptivity, monkeypatch):
     expected_loss, expected = _step(apart)(IMAGES)
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-6)
     for gradient, value in zip(gradients, expected, strict=True):
-        np.testing.assert_allclose(gradient, value, rtol=1e-4, atol=1e-5)
+        # Sums over positions that cancel: rounding weighs more there.
+        np.testing.assert_allclose(gradient, value, rtol=1e-4, atol=1e-4)
     # Moving statistics, too.
     for weight, value in zip(shared.weights, apart.weights, strict=True):
         np.testing.assert_allclose(weight, value, rtol=1e-5, atol=1e-6)
