@@ -3,7 +3,6 @@ r"""A published checkpoint (TensorFlow 1, TF-Slim) becomes a network of tf_keras
 The structure is read from the checkpoint; flags that name it are checked against it.
 With --to_adaptivity or --to_units the network that is written is another one that
 starts from the checkpoint's weights: an ACT or SACT network with fresh halting scores
-import argparse
 from a plain one, or a shallower one from the first units of each block (section 4.1).
 
     sact-tf import-checkpoint --checkpoint model.ckpt-100 --output sact.keras
