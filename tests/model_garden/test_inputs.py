@@ -76,9 +76,9 @@ def test_boxes_of_records_reach_the_crop(imagenet, monkeypatch):
     path, _ = imagenet
     seen = []
 
-    def spy(shape, boxes, seed):
+    def spy(shape, boxes, seed, areas):
         tf.py_function(lambda b: seen.append(b.numpy().tolist()), [boxes], [])
-        return sample(shape, boxes, seed)
+        return sample(shape, boxes, seed, areas)
 
     sample = augmentation.sample_crop
     monkeypatch.setattr(augmentation, "sample_crop", spy)
