@@ -29,6 +29,7 @@ _LOAD_ERRORS = (
     AttributeError,
     zipfile.BadZipFile,
     tf.errors.OpError,
+    IndexError,  # An empty saved_model.pb.
 )
 
 
