@@ -122,7 +122,7 @@ class _Laps:
 def _options(flags, kind):
     """What a network of this kind is made of."""
     return {
-        "units": [int(count) for count in flags.units.split(",")],
+        "units": flags.units,
         "base_channels": flags.base_channels,
         "adaptivity": _ADAPTIVITY[kind],
         "execution": "dense" if kind == "dense" else "auto",

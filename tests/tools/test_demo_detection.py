@@ -78,8 +78,8 @@ def test_again_uses_what_is_there(output, monkeypatch, capsys):
     before = json.loads((output / "results.json").read_text())
     monkeypatch.setattr(runs, "train", lambda *args, **kwargs: 1 / 0)
     arguments = ("--quick", "--json", "--output", output)
-    code, out, errors = call(monkeypatch, capsys, demo_detection, *arguments)
-    assert code == 0 and "Where things are" in errors
+    code, out, _ = call(monkeypatch, capsys, demo_detection, *arguments)
+    assert code == 0
     assert json.loads(out)["rows"] == before["rows"]
 
 

@@ -71,7 +71,7 @@ def test_random_weights_are_those_of_the_seed(network):
 
 def test_sizes_are_those_of_the_networks(data, network, tmp_path, monkeypatch, capsys):
     flags = small(data, tmp_path / "out", f"a={network}", f"b={network}")
-    at = flags.index("--size") + 1
+    at = flags.index("--box") + 1
     call(monkeypatch, capsys, *flags[:at], "96x64", "48x32", *flags[at + 1 :])
     for name, size in (("a", [96, 64]), ("b", [48, 32])):
         settings = (tmp_path / "out" / name / "settings.json").read_text()
