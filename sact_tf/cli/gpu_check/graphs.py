@@ -7,7 +7,6 @@ counted once.
 
 import tensorflow as tf
 
-import sact_tf
 from sact_tf.cli.gpu_check import networks, training
 from sact_tf.cli.gpu_check.placement import placement
 from sact_tf.cli.gpu_check.settings import Check
@@ -40,13 +39,7 @@ def graphs(check: Check) -> None:
             continue
         check.say(f"graphs: {name}")
         with check.guarded(name), for_gpu():
-            model = sact_tf.ResNet(
-                "cifar",
-                settings.cifar_units,
-                "none" if kind == "plain" else "sact",
-                num_classes=10,
-                base_channels=settings.cifar_channels,
-            )
+            model = training.cifar_network(settings, kind)
             _count(check, name, training.update(model), images, labels)
 
 

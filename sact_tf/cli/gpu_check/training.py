@@ -6,7 +6,7 @@ import tensorflow as tf
 import tf_keras
 
 import sact_tf
-from sact_tf.cli.gpu_check.settings import Case, Check
+from sact_tf.cli.gpu_check.settings import Case, Check, Settings
 
 
 def training(check: Check) -> None:
@@ -57,6 +57,17 @@ def update(model, rate=1e-4):
     return step
 
 
+def cifar_network(settings: Settings, kind: str) -> sact_tf.ResNet:
+    """The CIFAR network of a kind, "plain" or "SACT"."""
+    return sact_tf.ResNet(
+        "cifar",
+        settings.cifar_units,
+        "none" if kind == "plain" else "sact",
+        num_classes=10,
+        base_channels=settings.cifar_channels,
+    )
+
+
 def cifar(check: Check) -> None:
     """An update of a CIFAR network: the step compiled by XLA, many steps in a call."""
     settings = check.settings
@@ -65,13 +76,7 @@ def cifar(check: Check) -> None:
     labels = tf.random.uniform([batch], 0, 10, tf.int32)
 
     def updates(kind, xla, count):
-        model = sact_tf.ResNet(
-            "cifar",
-            settings.cifar_units,
-            "none" if kind == "plain" else "sact",
-            num_classes=10,
-            base_channels=settings.cifar_channels,
-        )
+        model = cifar_network(settings, kind)
         step = tf.function(update(model), autograph=False, jit_compile=xla)
         if count == 1:
             return functools.partial(step, images, labels)
