@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from sact_tf.geometry.control_flow import is_not_for_xla
 from sact_tf.layers.normalization import LiveNorm, NormBySums
 
 
@@ -44,13 +45,14 @@ def call(body: Callable, function: NamedTuple, options: tuple, *inputs) -> objec
 
 
 def pays(function: NamedTuple) -> bool:
-    """Whether to `call` a function: it is traced for training, on one replica.
+    """Whether to `call` a function: in a step of `fit` without XLA, on one replica.
 
     What speaks to other replicas must not be in a call.
     """
+    if tf.executing_eagerly() or not is_not_for_xla():
+        return False
     kinds = set(_kinds(function))
-    graph = not tf.executing_eagerly()
-    return graph and LiveNorm in kinds and NormBySums not in kinds
+    return LiveNorm in kinds and NormBySums not in kinds
 
 
 def _kinds(value):

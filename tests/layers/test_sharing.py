@@ -1,10 +1,13 @@
 """Units and scores of a block that share one trace in training."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import sact_tf
+from sact_tf.geometry import control_flow
 from sact_tf.layers import sharing
 
 UNITS = [4, 1, 1]
@@ -27,7 +30,7 @@ def _network(adaptivity, units=UNITS, **options):
 def _step(model):
     @tf.function(autograph=False)
     def step(images):
-        with tf.GradientTape() as tape:
+        with tf.GradientTape() as tape, control_flow.not_for_xla():
             outputs = model(images, training=True)
             loss = tf.reduce_sum(tf.square(outputs)) + tf.add_n(model.losses)
         return loss, tape.gradient(loss, model.trainable_variables)
@@ -68,18 +71,39 @@ def test_a_unit_more_adds_calls_and_no_trace(adaptivity):
     assert convolutions[0] == convolutions[1]
 
 
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_fit_shares_traces_without_xla(jit_compile, monkeypatch):
+    model, asked = _network("sact"), []
+    pays = sharing.pays
+    monkeypatch.setattr(sharing, "pays", lambda turn: asked.append(pays(turn)) or False)
+    model.compile("sgd", "mse", jit_compile=jit_compile)
+    model.make_train_function()
+    dataset = tf.data.Dataset.from_tensors((IMAGES, tf.zeros([3, 3])))
+    model.train_function.get_concrete_function(iter(dataset))
+    assert set(asked) == {not jit_compile}
+
+
 def test_pays_where_norms_are_live_on_one_replica():
     score = _network("sact").blocks[0].halting_scores[0]
     unit = _network("sact").blocks[0].units[1]
     valid = tf.ones([1, 4, 4], tf.bool)
 
-    def pays(function):
+    def pays(function, when=control_flow.not_for_xla):
         found = []
-        tf.function(lambda: found.append(sharing.pays(function())) or 0)()
+
+        def asking():
+            with when():
+                found.append(sharing.pays(function()))
+
+        tf.function(asking, autograph=False)()
         return found[0]
 
     assert pays(lambda: unit.branch(training=True))
     assert pays(lambda: score.logit(training=True))
     assert not pays(lambda: unit.branch(training=False))
     assert not pays(lambda: unit.branch(training=True, valid=valid))
-    assert not sharing.pays(unit.branch(training=True))  # Nothing is traced.
+    # Who says nothing may compile it by XLA, for which it does not pay at all.
+    assert not pays(lambda: unit.branch(training=True), contextlib.nullcontext)
+    assert not pays(lambda: unit.branch(training=True), control_flow.for_xla)
+    with control_flow.not_for_xla():
+        assert not sharing.pays(unit.branch(training=True))  # Nothing is traced.
