@@ -11,8 +11,6 @@ from tensorflow.python.saved_model import save_context
 _portable = []
 # Whether graphs are made that XLA compiles: not empty then.
 _compiled = []
-# Whether graphs are made that XLA is known not to compile: not empty then.
-_interpreted = []
 # Whether graphs are made as for a GPU, be there one or not: not empty then.
 _for_gpu = []
 
@@ -35,26 +33,6 @@ def for_xla() -> Iterator[None]:
         yield
     finally:
         _compiled.pop()
-
-
-@contextlib.contextmanager
-def not_for_xla() -> Iterator[None]:
-    """Graphs traced inside are TensorFlow's alone.
-
-    A step of training whose units were calls of one function took XLA sixty times as
-    long on a CPU as the same step written out. Nothing says of a graph that is being
-    traced whether XLA will compile it, so whoever knows that it will not says so here.
-    """
-    _interpreted.append(True)
-    try:
-        yield
-    finally:
-        _interpreted.pop()
-
-
-def is_not_for_xla() -> bool:
-    """Whether what is traced now is said not to be compiled by XLA."""
-    return bool(_interpreted) and not _compiled
 
 
 def is_for_xla() -> bool:

@@ -51,27 +51,24 @@ class Dense:
             None for everywhere.
         """
         self.state = DenseState(features, features)
-        self.per_image, self.valid, self.mask = per_image, valid, mask
-        self._tiles = tiles
+        self._per_image, self._valid, self._tiles = per_image, valid, tiles
+        self._mask = mask
         self._active = self._remainder = None  # All: nothing has halted yet.
         self._last = False
 
     def with_state(self, state: DenseState) -> "Dense":
         """The same geometry somewhere else in its block."""
-        return Dense.at(state, self.per_image, self.valid, self._tiles, self.mask)
-
-    @classmethod
-    def at(cls, state: DenseState, *args) -> "Dense":
-        """A geometry somewhere in its block; see __init__ for the arguments."""
-        geometry = cls(state.features, *args)
-        geometry.state = state
-        return geometry
+        other = Dense(
+            state.features, self._per_image, self._valid, self._tiles, self._mask
+        )
+        other.state = state
+        return other
 
     @property
     def decisions_shape(self) -> tuple:
         """See Geometry."""
         grid = Grid.of(self.state.features)
-        return grid.shape[:1] if self.per_image else grid.shape
+        return grid.shape[:1] if self._per_image else grid.shape
 
     def features(self, radius: int) -> tf.Tensor:
         """See Geometry. Everything is here."""
@@ -87,7 +84,7 @@ class Dense:
     ) -> tf.Tensor:
         """See Geometry."""
         del radius
-        features = without_padding(features, self.valid)
+        features = without_padding(features, self._valid)
         if self._tiles is None:
             return epilogue(filters(features))
 
@@ -111,12 +108,12 @@ class Dense:
         l-th and r_l = p_(l+1) + ... + p_L what is left for it and those that follow.
         """
         features, output = self.state
-        if self.mask is not None:
-            residual = without_padding(residual, self.mask)
+        if self._mask is not None:
+            residual = without_padding(residual, self._mask)
         if self._remainder is None or not self._last:
             # A halted image (ACT) takes no part in any output, so it needs no mask; the
             # authors' networks let it run on, which training's statistics notice.
-            if self._active is None or self.per_image:
+            if self._active is None or self._per_image:
                 features += residual
             else:
                 mask = self._over_channels(self._active, residual.dtype)
@@ -130,11 +127,11 @@ class Dense:
 
     def global_mean(self) -> tf.Tensor:
         """See Geometry."""
-        return mean_over_positions(self.state.features, self.valid)
+        return mean_over_positions(self.state.features, self._valid)
 
     def linear_score(self, kernel: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
         """See Geometry."""
-        return linear_score(self.state.features, kernel, offset, self.valid)
+        return linear_score(self.state.features, kernel, offset, self._valid)
 
     def spread(self, values: tf.Tensor) -> tf.Tensor:
         """See Geometry."""
@@ -159,11 +156,11 @@ class Dense:
 
     def leave(self) -> tf.Tensor:
         """See Geometry."""
-        return without_padding(self.state.output, self.valid)
+        return without_padding(self.state.output, self._valid)
 
     def _over_channels(self, decisions, dtype):
         decisions = tf.cast(decisions, dtype)
-        if self.per_image:
+        if self._per_image:
             return tf.reshape(decisions, [-1, 1, 1, 1])
         return tf.expand_dims(decisions, -1)
 

@@ -12,7 +12,7 @@ from sact_tf.geometry.active_set import Layout
 from sact_tf.geometry.calibration import GPU, Calibration, from_dict
 from sact_tf.geometry.control_flow import gpu_is_visible, is_for_xla
 from sact_tf.geometry.grid import Grid
-from sact_tf.layers import execution, given_masks, halting_scores, loops, sharing
+from sact_tf.layers import execution, given_masks, halting_scores, loops
 from sact_tf.layers.arguments import FromArguments, made_by
 from sact_tf.layers.execution import Rule
 from sact_tf.layers.series import Series, Stack
@@ -251,11 +251,7 @@ class Block(FromArguments, tf_keras.layers.Layer):
     def _plain(self, features, flops, later, training, valid, positions):
         count = len(self.units)
         for unit in later:
-            branch = unit.branch(training, valid)
-            if sharing.pays(branch):
-                features = sharing.call(_one_unit, branch, (), features)
-            else:
-                features = unit(features, training=training, valid=valid)
+            features = unit(features, training=training, valid=valid)
         if later:
             flops += (count - 1) * later[-1].flops_on_map(positions, positions)
         # A SACT block of one unit has nothing to decide, but says so per position.
@@ -292,11 +288,6 @@ class Block(FromArguments, tf_keras.layers.Layer):
             "flops": flops,
             "positions": positions,
         }
-
-
-def _one_unit(branch, options, features):
-    del options
-    return branch.of_map(features)
 
 
 def record_of_all(

@@ -14,7 +14,7 @@ from sact_tf.geometry.dense import Dense
 from sact_tf.geometry.images import Images
 from sact_tf.geometry.packed import Packed
 from sact_tf.halting import HaltingState
-from sact_tf.layers import halting_scores, sharing
+from sact_tf.layers import halting_scores
 from sact_tf.layers.series import Series
 
 
@@ -46,13 +46,6 @@ class Rule(NamedTuple):
         return halting.step(state, score, self.epsilon), score
 
 
-class Turn(NamedTuple):
-    """A halting score and the unit behind it, as pure functions."""
-
-    logit: NamedTuple
-    unit: NamedTuple
-
-
 class Outcome(NamedTuple):
     """What came out of a block.
 
@@ -78,40 +71,15 @@ def written_out(geometry, units: Series, logits: Series, rule: Rule) -> Outcome:
     """
     state, scores, flags = rule.start(geometry), [], []
     for index in range(len(units)):
-        turn = Turn(logits[index], units[index])
-        if isinstance(geometry, Dense) and sharing.pays(turn):
-            state, score = _shared_turn(turn, state, geometry, rule)
-        else:
-            state, score = rule.step(state, geometry, turn.logit)
-            last = index == len(units) - 1
-            geometry.halt(state.active, state.remainder, last)
-            if isinstance(geometry, Images):
-                geometry.shrink()
-            geometry.add(turn.unit(geometry))
+        state, score = rule.step(state, geometry, logits[index])
+        last = index == len(units) - 1
+        geometry.halt(state.active, state.remainder, last)
+        if isinstance(geometry, Images):
+            geometry.shrink()
+        geometry.add(units[index](geometry))
         scores.append(score)
         flags.append(state.active)
     return Outcome(geometry.leave(), tf.stack(scores), tf.stack(flags))
-
-
-def _shared_turn(turn, state, geometry, rule):
-    """A score and the unit behind it, by a trace that all of them share."""
-    tensors = (geometry.valid, geometry.mask, rule.halting_bias, rule.started)
-    options = (geometry.per_image, rule.epsilon, rule.tile_size)
-    geometry.state, state, score = sharing.call(
-        _one_turn, turn, options, geometry.state, state, tensors
-    )
-    return state, score
-
-
-def _one_turn(turn, options, dense_state, state, tensors):
-    per_image, epsilon, tile_size = options
-    valid, mask, halting_bias, started = tensors
-    geometry = Dense.at(dense_state, per_image, valid, None, mask)
-    rule = Rule(epsilon, tile_size, halting_bias, started)
-    state, score = rule.step(state, geometry, turn.logit)
-    geometry.halt(state.active, state.remainder)
-    geometry.add(turn.unit(geometry))
-    return geometry.state, state, score
 
 
 def written_out_packed(

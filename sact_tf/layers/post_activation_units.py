@@ -33,10 +33,6 @@ class PostActivationBranch(NamedTuple):
         residual = self.behind(geometry.features(1), geometry)
         return tf.maximum(-geometry.features(0), residual)
 
-    def of_map(self, x: tf.Tensor) -> tf.Tensor:
-        """The unit on a map without padding, relu(x + f(x))."""
-        return tf.nn.relu(x + self.behind(x, Dense(x)))
-
     def behind(self, x: tf.Tensor, geometry) -> tf.Tensor:
         """F of features with their surroundings."""
         x = tf.nn.relu(self.conv1_norm(self.conv1(x)))

@@ -25,10 +25,6 @@ class BottleneckBranch(NamedTuple):
         """f(x) at the geometry's active positions."""
         return self.behind(self.preactivated(geometry.features(1)), geometry)
 
-    def of_map(self, x: tf.Tensor) -> tf.Tensor:
-        """The unit on a map without padding, x + f(x)."""
-        return x + self(Dense(x))
-
     def preactivated(self, x: tf.Tensor) -> tf.Tensor:
         """What f begins with."""
         return self.preact.activated(x, tf.nn.relu)
@@ -52,10 +48,6 @@ class BasicBranch(NamedTuple):
     def __call__(self, geometry) -> tf.Tensor:
         """f(x) at the geometry's active positions."""
         return self.behind(self.preactivated(geometry.features(2)), geometry)
-
-    def of_map(self, x: tf.Tensor) -> tf.Tensor:
-        """See BottleneckBranch."""
-        return x + self(Dense(x))
 
     def preactivated(self, x: tf.Tensor) -> tf.Tensor:
         """What f begins with."""

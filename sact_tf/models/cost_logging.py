@@ -1,10 +1,12 @@
 """Training and evaluation steps of a network that log what it costs."""
 
+import contextlib
+
 import tensorflow as tf
 import tf_keras
 
 from sact_tf.device_data import DeviceData
-from sact_tf.geometry.control_flow import for_xla, not_for_xla
+from sact_tf.geometry.control_flow import for_xla
 from sact_tf.models import cost_record
 from sact_tf.models.cost_metrics import CostMetric
 
@@ -136,7 +138,7 @@ class CostLogging(OptimizerFirst):
 
     def _step(self):
         """Where a step is traced: with XLA "auto" is dense."""
-        return for_xla() if self.jit_compile else not_for_xla()
+        return for_xla() if self.jit_compile else contextlib.nullcontext()
 
     def predict_step(self, data):
         """One step of model.predict."""
