@@ -47,7 +47,7 @@ PARTS = (
 #: Further arguments of the networks.
 NETWORK: dict = {}
 #: Of the crops, each as a whole number of crops at once and of iterations at a time.
-CHUNKS = ((1, 1), (2, 1), (2, 2), (4, 1), (8, 1), (16, 1), (16, 2), (64, 1))
+CHUNKS = ((1, 1), (2, 1), (2, 2), (4, 1), (5, 1), (8, 1), (16, 1), (16, 2), (64, 1))
 
 
 def add_flags(parser: Parser) -> None:
@@ -103,17 +103,19 @@ def run(flags: argparse.Namespace) -> dict:
             cropping.CHUNK_BYTES = flags.chunk_bytes
         else:  # Crops are compared by their number, whatever memory they take.
             cropping.CHUNK_BYTES = cropping.CHUNK = 2**62
-        rows, table = {"detector": detectors, "crops": crops}[flags.what](flags)
+        rows = {"detector": detectors, "crops": crops}[flags.what](flags)
     finally:
         cropping.CHUNK_BYTES, cropping.CHUNK = usual
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return {"rows": rows, "table": table, "peak_memory_gib": memory}
+    return {"rows": rows, "peak_memory_gib": memory}
 
 
 def show(result: dict, flags: argparse.Namespace) -> str:
     """The result for people."""
+    lines = {"detector": _lines_of_detectors, "crops": _lines_of_crops}[flags.what]
+    table = report.pipe_table(lines(result["rows"]))
     memory = f"Peak memory of this process: {result['peak_memory_gib']:.1f} GiB."
-    return f"{result['table']}\n\nMilliseconds. {memory}"
+    return f"{table}\n\nMilliseconds. {memory}"
 
 
 # --- Detectors and their parts --------------------------------------------------------
@@ -280,8 +282,8 @@ def _run(function, *inputs):
     return tf.reshape(tf.nest.flatten(function(*inputs))[0], [-1])[0].numpy()
 
 
-def detectors(flags) -> tuple[list[dict], str]:
-    """Rows of what each detector takes, and a table of them."""
+def detectors(flags) -> list[dict]:
+    """Rows of what each detector takes."""
     height, width = settings.SIZES[flags.image_size]
     images = tf.random.uniform([1, height, width, 3], -1, 1)
     made = {"plain": make_detector(flags)}
@@ -309,8 +311,12 @@ def detectors(flags) -> tuple[list[dict], str]:
         before = plain["extractor_flops"] + plain["head_flops"]
         row["share_of_flops"] = sum(flops) / before
         rows.append(row)
+    return rows
+
+
+def _lines_of_detectors(rows):
     lines = [["what", *PARTS, "sum", "whole", "of plain", "FLOPs"]]
-    lines += [
+    return lines + [
         [
             row["what"],
             *(f"{row['parts'][part]:.0f}" for part in PARTS),
@@ -321,14 +327,13 @@ def detectors(flags) -> tuple[list[dict], str]:
         ]
         for row in rows
     ]
-    return rows, report.pipe_table(lines)
 
 
 # --- Crops ----------------------------------------------------------------------------
 
 
-def crops(flags) -> tuple[list[dict], str]:
-    """Rows of what each way to crop takes, and a table of them."""
+def crops(flags) -> list[dict]:
+    """Rows of what each way to crop takes."""
     height, width = settings.SIZES[flags.image_size]
     config = FasterRCNNConfig(backbone=BackboneConfig(**NETWORK))
     size = [math.ceil(side / STRIDE) for side in (height, width)]
@@ -379,7 +384,7 @@ def crops(flags) -> tuple[list[dict], str]:
         "crops",
     )
     one = seconds["one call"]
-    rows = [
+    return [
         {
             "what": name,
             "milliseconds": 1e3 * value,
@@ -388,8 +393,11 @@ def crops(flags) -> tuple[list[dict], str]:
         }
         for name, value in seconds.items()
     ]
+
+
+def _lines_of_crops(rows):
     lines = [["what", "ms", "of one call", "largest difference"]]
-    lines += [
+    return lines + [
         [
             row["what"],
             f"{row['milliseconds']:.0f}",
@@ -398,7 +406,6 @@ def crops(flags) -> tuple[list[dict], str]:
         ]
         for row in rows
     ]
-    return rows, report.pipe_table(lines)
 
 
 def _boxes(count, height, width):
