@@ -99,6 +99,54 @@ def test_gradients_do_not_depend_on_chunks():
     assert np.abs(gradients[0]).max() > 0
 
 
+@pytest.mark.parametrize("side", [8, 1])
+def test_nothing_is_lost_from_gradients(side):
+    """That of TensorFlow's own for the image is wrong in one call of three here."""
+    rng = np.random.default_rng(0)
+    corners = np.sort(rng.uniform(0, 120, size=[40, 2, 2]), axis=1).reshape([-1, 4])
+    boxes = tf.constant(corners, tf.float32)
+    images = tf.constant(np.arange(40) % 2, tf.int32)
+    features = tf.constant(rng.normal(size=[2, 8, 6, 64]), tf.float32)
+    weights = rng.normal(size=[40, side, side, 64]).astype(np.float32)
+
+    @tf.function
+    def gradients(features, boxes):
+        with tf.GradientTape() as tape:
+            tape.watch([features, boxes])
+            crops = crop_and_resize(
+                features,
+                boxes,
+                stride=STRIDE,
+                crop_size=side,
+                pool_size=side,
+                images=images,
+            )
+            total = tf.reduce_sum(weights * crops)
+        return tape.gradient(total, [features, boxes])
+
+    # What each cell gives to each sample: the crops of maps with a one in one cell.
+    ones = np.eye(48, dtype=np.float32).reshape([1, 8, 6, 48])
+    sizes = {"stride": STRIDE, "crop_size": side, "pool_size": side}
+    shares = crop_and_resize(
+        tf.constant(ones), boxes, images=tf.zeros_like(images), **sizes
+    )
+    of_image = np.eye(2)[images]
+    expected = np.einsum("rijk,rijc,rb->bkc", np.float64(shares), weights, of_image)
+    first = gradients(features, boxes)
+    np.testing.assert_allclose(first[0], expected.reshape([2, 8, 6, 64]), atol=1e-4)
+    for _ in range(20):
+        np.testing.assert_array_equal(gradients(features, boxes)[0], first[0])
+    with tf.GradientTape() as tape:
+        tape.watch(boxes)
+        cells = tf.clip_by_value(boxes / STRIDE - 0.5, 0.0, [7.0, 5.0] * 2)
+        crops = tf.image.crop_and_resize(
+            features, cells / [7.0, 5.0, 7.0, 5.0], images, [side] * 2
+        )
+        total = tf.reduce_sum(weights * crops)
+    of_boxes = tape.gradient(total, boxes)
+    np.testing.assert_allclose(first[1], of_boxes, rtol=1e-3, atol=1e-3)
+
+
 def test_one_trace_for_any_number_of_boxes_and_any_map():
     traces = []
 
