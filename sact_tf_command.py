@@ -34,7 +34,7 @@ _NO_COMMANDS = ("command_line", "flags", "networks")
 
 def main() -> None:
     """Runs the command that the first argument names, with all others."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    be_quiet()
     found = commands()
     given = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if given in ("-h", "--help", "help"):
@@ -54,6 +54,16 @@ def main() -> None:
     # The first argument will be the module's file.
     os.environ["SACT_TF_CALLED"] = sys.argv[0]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def be_quiet() -> None:
+    """Tells TensorFlow, before it is imported, to keep its greetings to itself.
+
+    Its errors are shown where there is a GPU. Elsewhere the only one is that there is
+    none; whatever else goes wrong is an exception, too.
+    """
+    cards = [*pathlib.Path("/dev").glob("nvidia*"), *pathlib.Path("/dev").glob("dxg")]
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if cards else "3")
 
 
 def commands() -> dict[str, str]:

@@ -1,10 +1,10 @@
 """The commands of `sact-tf` as `python -m tools.<name>`, from a checkout."""
 
-import os
 import runpy
 
-# Before anything imports TensorFlow: its greetings are no news.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from sact_tf_command import be_quiet
+
+be_quiet()
 
 
 def run(name: str) -> None:

@@ -1,0 +1,1 @@
+"""The project's own evidence, from nothing to pages: `sact-tf reproduce`."""
