@@ -15,13 +15,14 @@ import re
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import tensorflow as tf
 import tf_keras
 
 import sact_tf
 from sact_tf import visualization
 from sact_tf.cli import command_line
 from sact_tf.cli.flags import Parser
-from sact_tf.data import cat2000
+from sact_tf.data import cat2000, preprocessing
 from sact_tf.evaluation import saliency
 from sact_tf.evaluation.saliency_experiment import Experiment, Row, markdown_table
 
@@ -56,21 +57,28 @@ class Network:
                 f"{self.path} holds a {type(model).__name__}, which has no ponder cost "
                 "maps: it must offer introspect()"
             )
-        if getattr(model, "family", "imagenet") != "imagenet":
-            raise ValueError(
-                f"{self.path} holds a network of the {model.family} family. Photographs"
-                " are scaled to [-1, 1], as the imagenet family and detectors take them"
-            )
         if self.random_weights is not None:
             tf_keras.utils.set_random_seed(self.random_weights)
             model = type(model).from_config(model.get_config())
-        return model
+        standardized = getattr(model, "family", None) in preprocessing.STANDARDIZED
+        return _Standardizing(model) if standardized else model
 
     def settings(self) -> dict:
         """What results depend on, for the experiment."""
         with self.path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return {"model": digest, "random_weights": self.random_weights}
+
+
+class _Standardizing:
+    """A network that takes standardized images, for images in [-1, 1]."""
+
+    def __init__(self, model):
+        self._model = model
+
+    def introspect(self, images):
+        """As the network's. Standardized, an image's range makes no difference."""
+        return self._model.introspect(tf.image.per_image_standardization(images))
 
 
 def add_flags(parser: Parser) -> None:

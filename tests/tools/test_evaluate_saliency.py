@@ -2,11 +2,13 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import tf_keras
 
 import sact_tf
 from sact_tf.cli import benchmark_saliency, evaluate_saliency
+from sact_tf.data import preprocessing
 from tests import cat2000_like
 from tests.models.test_resnet import spread_halting
 
@@ -113,10 +115,18 @@ def test_files_without_maps_are_refused(data, tmp_path, monkeypatch, capsys):
     tf_keras.Sequential([tf_keras.layers.Dense(1, input_shape=(2,))]).save(plain)
     with pytest.raises(ValueError, match="which has no ponder cost maps"):
         call(monkeypatch, capsys, *small(data, tmp_path / "b", plain))
-    cifar = tmp_path / "cifar.keras"
-    sact_tf.ResNet("cifar", (2, 1, 1), base_channels=2, num_classes=2).save(cifar)
-    with pytest.raises(ValueError, match="of the cifar family"):
-        call(monkeypatch, capsys, *small(data, tmp_path / "c", cifar))
+
+
+def test_networks_of_small_images_get_standardized_ones(tmp_path):
+    model = sact_tf.ResNet("cifar", (2, 1, 1), base_channels=2, num_classes=2)
+    spread_halting(model).save(tmp_path / "cifar.keras")
+    network = evaluate_saliency.Network("cifar", tmp_path / "cifar.keras", (40, 30))
+    image = np.random.default_rng(0).integers(0, 256, [1, 30, 40, 3]).astype(np.uint8)
+    found = network.load().introspect(np.float32(image) / 127.5 - 1.0)
+    expected = model.introspect(preprocessing.normalize(image, "cifar"))
+    maps = [record["ponder_cost_map"] for record in (found, expected)]
+    np.testing.assert_allclose(*maps, atol=1e-5)
+    assert np.ptp(maps[0]) > 0.1
 
 
 def test_bad_input_is_one_line(network, tmp_path):

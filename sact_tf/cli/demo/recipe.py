@@ -20,17 +20,17 @@ class Recipe:
     base_channels: int = 16
     root_channels: int = 16
     batch_size: int = 32
-    scenes_per_epoch: int = 5000
+    scenes_per_epoch: int = 4000
     validation_scenes: int = 2000
-    size: int = 128
-    first_phases: tuple[tuple[int, int], ...] = ((64, 10),)
-    second_phases: tuple[tuple[int, int], ...] = ((96, 2), (128, 4))
+    size: int = 96
+    first_phases: tuple[tuple[int, int], ...] = ((64, 8),)
+    second_phases: tuple[tuple[int, int], ...] = ((96, 2),)
     first_rate: float = 0.003
     second_rate: float = 0.0015
     tau: float = 0.085
     seed: int = 1
-    look_after: int = 3
-    look_steps: int = 100
+    look_after: int = 2
+    look_steps: int = 60
 
     @property
     def steps_per_epoch(self) -> int:

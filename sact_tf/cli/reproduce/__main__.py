@@ -18,12 +18,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from sact_tf.cli import command_line
 from sact_tf.cli.flags import Parser
-from sact_tf.cli.reproduce import cifar10
+from sact_tf.cli.reproduce import cifar10, saliency
 from sact_tf.cli.reproduce.pages import Page
 from sact_tf.cli.reproduce.runs import Runs
 
 #: Questions of the protocol, and what their pages are called.
-QUESTIONS = {"cifar10": (cifar10, "CIFAR-10: SACT, ACT and plain networks")}
+QUESTIONS = {
+    "cifar10": (cifar10, "CIFAR-10: SACT, ACT and plain networks"),
+    "saliency": (saliency, "Ponder cost maps and where people look"),
+}
 
 
 def add_flags(parser: Parser) -> None:
@@ -38,7 +41,7 @@ def add_flags(parser: Parser) -> None:
         "--data",
         type=pathlib.Path,
         default=pathlib.Path("../shared/data"),
-        help="folder that holds tfds/cifar10 (../shared/data)",
+        help="folder that holds tfds/cifar10 and scene_saliency (../shared/data)",
     )
     parser.add_argument(
         "--output",

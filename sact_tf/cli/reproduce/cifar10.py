@@ -21,7 +21,7 @@ SEEDS = {0.03: (1,), 0.1: (1, 2), 0.2: (1,)}
 FIRST = {"steps": 7800, "rate": 0.1, "evaluate_every": 1300}
 SECOND = {"steps": 3900, "rate": 0.01, "evaluate_every": 1300}
 #: Hours on two cores, and on a GPU.
-HOURS = (4.5, 0.5)
+HOURS = (24, 1)
 _ADAPTIVE = ("sact", "act")
 
 

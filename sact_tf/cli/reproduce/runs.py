@@ -76,7 +76,7 @@ class Runs:
         folder = self.folder / name
         words = [word.replace("{folder}", str(folder)) for word in command]
         began = time.monotonic()
-        self._call(name, words)
+        self.call(name, words)
         seconds = self._seconds(name, time.monotonic() - began)
         known = {
             **measure(folder),
@@ -89,7 +89,12 @@ class Runs:
         folders.write_json(self.results / f"{name}.json", known)
         return known
 
-    def _call(self, name, words):
+    def call(self, name: str, words: Sequence[str]) -> None:
+        """Runs a command of sact-tf, whatever is known.
+
+        Raises:
+          RuntimeError: it failed.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         log = self.folder / f"{name}.{LOG}"
         print(f"{name}: see {log}", file=sys.stderr, flush=True)
