@@ -8,6 +8,7 @@ trains SACT from there for some steps, draws, and forgets the network.
 import multiprocessing
 import os
 import sys
+import time
 
 import tensorflow as tf
 
@@ -30,19 +31,30 @@ class Look:
     def __init__(self, recipe, output, say):
         """Creates it; nothing is drawn yet."""
         self._recipe, self._output, self._say = recipe, output, say
-        self._process = None
+        self._process, self._offered = None, False
+        self._weights = output / "training" / "first_look.weights.h5"
+
+    def begin(self):
+        """Starts the second process, if there is no picture yet."""
+        if self._process or (self._output / PICTURE).exists():
+            return
+        self._weights.parent.mkdir(parents=True, exist_ok=True)
+        self._weights.unlink(missing_ok=True)
+        self._process = multiprocessing.get_context("spawn").Process(
+            target=_look, args=(self._recipe, self._output, self._weights), daemon=True
+        )
+        self._process.start()
 
     def offer(self, plain, epochs):
         """Takes the plain network after so many epochs, if there is no picture yet."""
-        there = self._process or (self._output / PICTURE).exists()
-        if there or epochs < self._recipe.look_after:
+        if self._offered or epochs < self._recipe.look_after:
             return
-        weights = self._output / "training" / "first_look.weights.h5"
-        plain.save_weights(weights)
-        self._process = multiprocessing.get_context("spawn").Process(
-            target=_look, args=(self._recipe, self._output, weights), daemon=True
-        )
-        self._process.start()
+        self.begin()
+        self._offered = True
+        if self._process:
+            temporary = self._weights.with_name(f"new-{self._weights.name}")
+            plain.save_weights(temporary)
+            temporary.replace(self._weights)
 
     def draw(self, network):
         """Draws ponder cost maps of scenes that are not for training."""
@@ -83,16 +95,19 @@ def _look(recipe, output, weights):
     tf.config.threading.set_intra_op_parallelism_threads(1)
     trainer = Trainer(recipe, output, sys.stdout.write)
     plain = trainer.network("none", recipe.units)
-    plain.load_weights(weights)
     network = trainer.network("sact", recipe.units)
-    initialize_from(network, plain)
     compile_network(network, recipe.second_rate, recipe.look_steps)
-    size = recipe.first_phases[-1][0]
-    network.fit(
-        trainer.scenes(size, _PHASE, 0),
-        steps_per_epoch=recipe.look_steps,
-        verbose=2,
-    )
+    scenes = trainer.scenes(recipe.first_phases[-1][0], _PHASE, 0)
+    fresh = network.get_weights()
+    network.fit(scenes, steps_per_epoch=1, verbose=0)  # Traces.
+    network.set_weights(fresh)
+    for variable in network.optimizer.variables:
+        variable.assign(tf.zeros_like(variable))
+    while not weights.exists():
+        time.sleep(0.1)
+    plain.load_weights(weights)
+    initialize_from(network, plain)
+    network.fit(scenes, steps_per_epoch=recipe.look_steps, verbose=2)
     _draw(recipe, network, output / PICTURE)
     weights.unlink()
     terminal.write(

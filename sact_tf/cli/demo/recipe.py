@@ -20,14 +20,14 @@ class Recipe:
     base_channels: int = 16
     root_channels: int = 16
     batch_size: int = 32
-    scenes_per_epoch: int = 4000
+    scenes_per_epoch: int = 3200
     validation_scenes: int = 2000
     size: int = 96
     first_phases: tuple[tuple[int, int], ...] = ((64, 8),)
     second_phases: tuple[tuple[int, int], ...] = ((96, 2),)
     first_rate: float = 0.003
     second_rate: float = 0.0015
-    tau: float = 0.085
+    tau: float = 0.12
     seed: int = 1
     look_after: int = 2
     look_steps: int = 60

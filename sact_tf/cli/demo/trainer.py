@@ -23,8 +23,8 @@ class Trainer:
           output: the demo's folder.
           say: takes text for people.
           callbacks: for every training.
-          look: has `offer(model, epochs)`, called after each epoch of the first stage,
-            and `draw(model)`, after each epoch of an adaptive network.
+          look: has `begin()`, called before the first stage; `offer(model, epochs)`,
+            after each epoch of it; `draw(model)`, after each of an adaptive network.
         """
         self._recipe, self._output, self._say = recipe, output, say
         self._callbacks, self._look = callbacks, look
@@ -43,6 +43,8 @@ class Trainer:
             recipe = self._recipe
             self._first = self.network("none", recipe.units)
             self._first.begin_as_identity()
+            if self._look is not None:
+                self._look.begin()
             self._train(self._first, FIRST, recipe.first_phases, recipe.first_rate)
         return self._first
 
