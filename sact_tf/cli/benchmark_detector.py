@@ -173,6 +173,11 @@ def make_detector(flags, stopping: float | None = None, execution="auto") -> Fas
         num_proposals=flags.num_proposals,
     )
     detector = FasterRCNN(config)
+    # What random weights make of a large image is so large that every box would be the
+    # whole of it. So boxes are those of the anchors.
+    detector.proposal_head.boxes.kernel.assign(
+        tf.zeros_like(detector.proposal_head.boxes.kernel)
+    )
     if plain:
         return detector
     height, width = settings.SIZES[flags.image_size]
@@ -273,7 +278,10 @@ def parts_of(detector: FasterRCNN, images: tf.Tensor) -> tuple[dict, dict]:
     candidates["whole"] = lambda: whole()["scores"].numpy()
     said = whole()
     if int(said["record"]["head"]["num_regions"][0]) != count:
-        raise ValueError("Random weights propose too few regions: give another seed.")
+        raise ValueError(
+            f"The random weights propose {said['record']['head']['num_regions'][0]} "
+            f"regions, not the {count} of --num_proposals: that is no fair clock."
+        )
     return candidates, said
 
 

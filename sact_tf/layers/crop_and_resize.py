@@ -8,7 +8,7 @@ from sact_tf.geometry.control_flow import gpu_is_visible
 #: Crops of a chunk take no more memory than this, if there are more than one: they are
 #: pooled before they have left the caches, and the C library does not ask the system
 #: for memory, page by page, as it does from 32 MiB on. That is several times as fast.
-CHUNK_BYTES = 2**24
+CHUNK_BYTES = 2**23
 #: Crops of a chunk, at most: the last one is filled up with crops that nobody wants.
 CHUNK = 16
 
