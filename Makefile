@@ -7,12 +7,14 @@ RUN := $(VENV)/bin/python
 # Tests run in so many processes.
 JOBS ?= 2
 
-.PHONY: help setup demo demo-detection docs test lint format clean
+.PHONY: help setup demo demo-detection docs results reproduce test lint format clean
 
 help:
 	@echo "make demo            set up, train on the embedded data, evaluate, draw, export"
 	@echo "make demo-detection  the same with a detector: train, evaluate, draw"
 	@echo "make docs            set up, build the documentation as a site, into site/"
+	@echo "make results         pages of results anew, from the files in docs/results/data"
+	@echo "make reproduce       everything from nothing; says how long it takes; goes on"
 	@echo "make test            set up, check style, run the tests"
 	@echo "make format          bring the code into shape"
 	@echo "make clean           remove the environment (not the demos' output)"
@@ -39,6 +41,12 @@ demo-detection: setup
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --clean --quiet
 	@echo "site/index.html"
+
+results: setup
+	$(RUN) -m tools.reproduce --pages $(QUESTIONS)
+
+reproduce: setup
+	$(RUN) -m tools.reproduce $(QUESTIONS)
 
 lint: setup
 	$(RUN) -m ruff check .

@@ -1,4 +1,6 @@
 import json
+import pathlib
+import shutil
 import sys
 
 import numpy as np
@@ -101,6 +103,21 @@ def test_pages_and_how_long(tmp_path, monkeypatch, capsys):
         str(tmp_path / f"{name}.md") for name in reproduce.QUESTIONS
     ]
     assert "Not measured yet." in (tmp_path / "saliency.md").read_text()
+
+
+def test_committed_pages_are_those_of_the_committed_files(
+    tmp_path, monkeypatch, capsys
+):
+    committed = pathlib.Path(__file__).parents[2] / "docs" / "results"
+    shutil.copytree(committed / "data", tmp_path / "data")
+    done = [path.name for path in sorted((tmp_path / "data").iterdir())]
+    assert "saliency" in done
+    call(monkeypatch, capsys, *done, "--pages", "--results", tmp_path)
+    for name in done:
+        page = (tmp_path / f"{name}.md").read_text()
+        assert page == (committed / f"{name}.md").read_text()
+    pictures = {path.name for path in committed.glob("*.png")}
+    assert {path.name for path in tmp_path.glob("*.png")} == pictures
 
 
 def test_messages(tmp_path, monkeypatch, capsys):

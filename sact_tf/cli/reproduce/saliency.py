@@ -2,7 +2,9 @@
 
 import pathlib
 
-from sact_tf import folders
+from matplotlib.figure import Figure
+
+from sact_tf import folders, visualization
 from sact_tf.cli.reproduce.pages import Page
 from sact_tf.cli.reproduce.runs import Runs
 from sact_tf.evaluation.claims import Difference
@@ -62,11 +64,47 @@ def page(known: dict[str, dict], page: Page) -> None:
             )
         )
         if smoothed and row["name"].endswith("tuned") and "random" not in row["name"]:
-            gains.append((row["name"], gain))
+            gains.append((row["name"].replace("at_", ""), gain))
     names = ("saliency map", "s", "gamma", "AUC-Judd", "over centre", "NSS")
     page.table(names, table)
+    page.picture(
+        "auc_judd", _drawn(rows), "AUC-Judd by the width that photographs are scaled to"
+    )
     page.heading("The claim: maps tell more than where the centre is")
     page.table(
         ("network", "over centre, points", "verdict"),
         [(name, str(gain), gain.verdict) for name, gain in gains],
     )
+
+
+def _drawn(rows) -> Figure:
+    """AUC-Judd by scale, trained and random, with and without the centre map."""
+    figure = visualization.new_figure(6.0, 4.2)
+    axes = figure.subplots()
+    widths = [int(box.partition("x")[0]) for box in BOXES]
+    by_name = {row["name"]: row for row in rows}
+    for label, ending in (
+        ("ponder cost and centre", ", tuned"),
+        ("ponder cost alone", ", no centre map"),
+        ("the same, random weights", "-random-weights, no centre map"),
+    ):
+        found = [by_name[f"at_{box}{ending}"] for box in BOXES]
+        axes.errorbar(
+            widths,
+            [100 * row["scores"]["auc_judd"] for row in found],
+            yerr=[100 * row["auc_judd_error"] for row in found],
+            marker="o",
+            capsize=3,
+            label=label,
+        )
+    centre = 100 * by_name["centre map"]["scores"]["auc_judd"]
+    axes.axhline(centre, color="black", linestyle="--", label="centre map")
+    axes.axhline(50, color="grey", linewidth=1)
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xticks(widths)
+    axes.set_xlabel("width of the photographs, pixels")
+    axes.set_ylabel("AUC-Judd, % (bars: one standard error)")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
