@@ -88,7 +88,8 @@ def run(flags: argparse.Namespace) -> dict:
             if not flags.pages:
                 module.run(runs, flags.data)
         finally:
-            pages.append(_write(module, title, name, runs, flags))
+            if runs.all():
+                pages.append(_write(module, title, name, runs, flags))
     return {"hours": hours, "pages": pages}
 
 

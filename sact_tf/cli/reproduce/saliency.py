@@ -38,9 +38,6 @@ def _measure(folder):
 
 def page(known: dict[str, dict], page: Page) -> None:
     """The rows, by scale."""
-    if _SCORES not in known:
-        page.text("Not measured yet.")
-        return
     page.text(
         "The SACT network of `shared/trained/cifar10_sact_0.01` (units 5, 5, 5; tau "
         "0.01; CIFAR-10 and nothing else), on 120 photographs with the fixations of "
