@@ -59,8 +59,8 @@ def main() -> None:
 def be_quiet() -> None:
     """Tells TensorFlow, before it is imported, to keep its greetings to itself.
 
-    Its errors are shown where there is a GPU. Elsewhere the only one is that there is
-    none; whatever else goes wrong is an exception, too.
+    Without a GPU its errors, too: the first is that there is no GPU, and what stops a
+    command is an exception, which is shown.
     """
     cards = [*pathlib.Path("/dev").glob("nvidia*"), *pathlib.Path("/dev").glob("dxg")]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if cards else "3")

@@ -98,8 +98,9 @@ def _look(recipe, output, weights):
     network = trainer.network("sact", recipe.units)
     compile_network(network, recipe.second_rate, recipe.look_steps)
     scenes = trainer.scenes(recipe.first_phases[-1][0], _PHASE, 0)
+    # A step, so that everything is traced, is taken back.
     fresh = network.get_weights()
-    network.fit(scenes, steps_per_epoch=1, verbose=0)  # Traces.
+    network.fit(scenes, steps_per_epoch=1, verbose=0)
     network.set_weights(fresh)
     for variable in network.optimizer.variables:
         variable.assign(tf.zeros_like(variable))

@@ -43,7 +43,7 @@ def page(known: dict[str, dict], page: Page) -> None:
         "0.01; CIFAR-10 and nothing else), on 120 photographs with the fixations of "
         "observers, of which half are for tuning the blur s and the weight gamma of "
         "the centre map. AUC-Judd of the other half, in per cent; ± is a standard "
-        "error. The protocol's other networks, detectors, have not been trained."
+        "error. Detectors have not been tried."
     )
     rows, table, gains = known[_SCORES]["rows"], [], []
     for row in rows:
